@@ -1,0 +1,1 @@
+"""What to keep of the network."""

@@ -1,0 +1,1 @@
+"""What the network is: channels that must be cut together, layers, width plans."""

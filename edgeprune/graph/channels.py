@@ -1,0 +1,129 @@
+"""What may be cut: channels that must go together, and the groups that they form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from edgeprune.errors import InputError, nearest
+from edgeprune.graph.layers import Axis, Layer
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """One dimension of one parameter or buffer, as far as a group's channels reach into it.
+
+    `index` has shape (channels, k): the k entries of dimension `dim` of the state-dict tensor `tensor` that belong to
+    each channel. k is above 1 where a channel was flattened with its positions, or where a whole convolution group is
+    one channel.
+    """
+
+    tensor: str
+    dim: int
+    index: np.ndarray
+
+    @property
+    def module(self) -> str:
+        """The module that owns the tensor."""
+        return self.tensor.rpartition(".")[0]
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGroup:
+    """Channels that reach into the same dimensions of the same tensors, so that only their number matters.
+
+    Attributes:
+        name: the module that produces the channels, as a person would name the group.
+        channels: how many can be removed one by one.
+        slots: where each channel lives.
+        kind: `stream` where several layers add into the same channels, else `inner`.
+        exact: whether the network without a channel equals the network with that channel zeroed.
+        parts: the channels lie in so many equal runs, each of which must keep the same number.
+    """
+
+    name: str
+    channels: int
+    slots: tuple[Slot, ...]
+    kind: str = "inner"
+    exact: bool = True
+    parts: int = 1
+
+    @cached_property
+    def modules(self) -> tuple[str, ...]:
+        """Every module that the group touches, in the order of execution."""
+        return tuple(dict.fromkeys(slot.module for slot in self.slots))
+
+
+@dataclass(frozen=True)
+class Locked:
+    """Channels that stay, and why."""
+
+    modules: tuple[str, ...]
+    channels: int
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGraph:
+    """What `trace` found out about a network.
+
+    Attributes:
+        groups: by name, in the order of execution.
+        locked: what can't be cut, with reasons.
+        layers: convolutions and matrix products, in the order of execution.
+        axes: (tensor, dimension) -> how many of its entries each group holds; dimensions without a group are left out.
+        shapes: state-dict tensor -> shape.
+        foldable: (module, BatchNorm module) where the BatchNorm may be folded into the module before it.
+        example_inputs: what the network was traced with.
+    """
+
+    groups: Mapping[str, ChannelGroup]
+    locked: tuple[Locked, ...]
+    layers: tuple[Layer, ...]
+    axes: Mapping[tuple[str, int], Axis]
+    shapes: Mapping[str, tuple[int, ...]]
+    foldable: tuple[tuple[str, str], ...]
+    example_inputs: tuple[object, ...] = field(repr=False, default=())
+
+    def group(self, name: str) -> ChannelGroup:
+        """Return the group of that name.
+
+        Raises:
+            InputError: there is none; the nearest name is suggested.
+        """
+        try:
+            return self.groups[name]
+        except KeyError:
+            raise InputError(
+                f"no channel group is named {name!r}{nearest(name, self.groups)}",
+                remedy="`graph.groups` lists the names",
+            ) from None
+
+    def axis(self, tensor: str, dim: int) -> Axis:
+        """Return how dimension `dim` of `tensor` is made up; a dimension that no group reaches is all fixed."""
+        found = self.axes.get((tensor, dim))
+        return found if found is not None else Axis(fixed=self.shapes[tensor][dim])
+
+    def macs(self, widths: Mapping[str, int] | None = None) -> int:
+        """Return multiply-accumulates of one inference at `widths` (group -> channels kept); dense by default."""
+        return sum(layer.macs(self._full(widths)) for layer in self.layers)
+
+    def params(self, widths: Mapping[str, int] | None = None) -> int:
+        """Return the number of parameters and buffers' entries at `widths`, counters left out."""
+        full = self._full(widths)
+        total = 0
+        for tensor, shape in self.shapes.items():
+            count = 1
+            for dim in range(len(shape)):
+                count *= self.axis(tensor, dim).width(full)
+            total += count if shape else 0
+        return total
+
+    def _full(self, widths: Mapping[str, int] | None) -> dict[str, int]:
+        return {name: group.channels for name, group in self.groups.items()} | dict(widths or {})
+
+    def __iter__(self) -> Iterator[ChannelGroup]:
+        return iter(self.groups.values())

@@ -1,0 +1,162 @@
+"""Labels: which entries of which tensors are one channel.
+
+Every entry of a dimension that might be a channel carries an integer label. A tensor's labels are a few `Factor`s: arrays
+of labels over some of its dimensions. One dimension is the rule; several dimensions share one factor after a reshape
+has split channels (channel shuffle, attention heads), and a permute and a flatten put them together again.
+A dimension in no factor is not a channel: its size can't change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """Labels over the dimensions `dims` (ascending); `ids` has one axis a dimension."""
+
+    dims: tuple[int, ...]
+    ids: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor: its shape, and the labels of its channels."""
+
+    shape: tuple[int, ...]
+    factors: tuple[Factor, ...] = ()
+    tensor: str | None = None
+
+    def factor_at(self, dim: int) -> Factor | None:
+        """Return the factor that covers dimension `dim`, if any."""
+        return next((factor for factor in self.factors if dim in factor.dims), None)
+
+    def without(self, dims: Iterable[int]) -> tuple[Factor, ...]:
+        """Return the factors that cover none of `dims`."""
+        gone = set(dims)
+        return tuple(factor for factor in self.factors if not gone & set(factor.dims))
+
+
+class Labels:
+    """The labels handed out so far, the equalities between them, and those that are locked."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._equal: list[tuple[np.ndarray, np.ndarray]] = []
+        self._locks: list[tuple[np.ndarray, str]] = []
+        self._inexact: list[np.ndarray] = []
+
+    def fresh(self, shape: Sequence[int] | int) -> np.ndarray:
+        """Return an array of labels that nobody has."""
+        size = int(np.prod(shape))
+        ids = np.arange(self.count, self.count + size).reshape(shape)
+        self.count += size
+        return ids
+
+    def tie(self, one: np.ndarray, other: np.ndarray) -> None:
+        """Make labels equal, entry by entry, after broadcasting."""
+        one, other = np.broadcast_arrays(one, other)
+        self._equal.append((one.ravel(), other.ravel()))
+
+    def tie_along(self, ids: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+        """Make all labels along `axes` equal; return the labels with these axes dropped."""
+        for axis in sorted(axes, reverse=True):
+            first = np.take(ids, [0], axis=axis)
+            self.tie(first, ids)
+            ids = first.squeeze(axis)
+        return ids
+
+    def lock(self, ids: np.ndarray, reason: str) -> None:
+        """Say that these channels must stay."""
+        self._locks.append((ids.ravel(), reason))
+
+    def lock_value(self, value: Value, reason: str) -> None:
+        """Lock all channels of a tensor."""
+        for factor in value.factors:
+            self.lock(factor.ids, reason)
+
+    def mark_inexact(self, ids: np.ndarray) -> None:
+        """Say that the network without one of these channels differs from the network with that channel zeroed."""
+        self._inexact.append(ids.ravel())
+
+    def solve(self) -> tuple[np.ndarray, dict[int, str], np.ndarray]:
+        """Return the component of each label, the locked components with their first reason, the inexact components."""
+        rows = np.concatenate([pair[0] for pair in self._equal] or [np.zeros(0, np.int64)])
+        columns = np.concatenate([pair[1] for pair in self._equal] or [np.zeros(0, np.int64)])
+        graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(self.count, self.count))
+        _, component = connected_components(graph, directed=False)
+        locked: dict[int, str] = {}
+        for ids, reason in self._locks:
+            for one in np.unique(component[ids]).tolist():
+                locked.setdefault(one, reason)
+        inexact = np.unique(component[np.concatenate(self._inexact or [np.zeros(0, np.int64)])])
+        return component, locked, inexact
+
+
+def reshape_factors(
+    value: Value, shape: Sequence[int], labels: Labels, reason: str = "reshape over two channel dimensions"
+) -> tuple[Factor, ...]:
+    """Return the factors of `value` after a reshape to `shape`; what can't be followed is locked."""
+    factors: list[Factor] = []
+    for old_dims, new_dims in _blocks(value.shape, shape):
+        inside = [factor for factor in value.factors if set(factor.dims) & set(old_dims)]
+        if not inside:
+            continue
+        if len(inside) > 1 or not set(inside[0].dims) <= set(old_dims):
+            for factor in inside:
+                labels.lock(factor.ids, reason)
+            continue
+        factor = inside[0]
+        spread = [1] * len(old_dims)
+        for dim in factor.dims:
+            spread[old_dims.index(dim)] = value.shape[dim]
+        full = np.broadcast_to(factor.ids.reshape(spread), [value.shape[dim] for dim in old_dims])
+        found = _smallest(full.reshape([shape[dim] for dim in new_dims]), new_dims)
+        if not found:
+            labels.lock(factor.ids, reason)
+        factors += found
+    return tuple(factors)
+
+
+def _blocks(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """Split two shapes of one size into the shortest runs of dimensions with equal products."""
+    blocks = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        left, right = [], []
+        size_left = size_right = 1
+        while True:
+            if size_left == size_right and (left or right) and size_left > 1:
+                break
+            if size_left <= size_right and i < len(old):
+                size_left *= old[i]
+                left.append(i)
+                i += 1
+            elif j < len(new):
+                size_right *= new[j]
+                right.append(j)
+                j += 1
+            elif i < len(old):
+                size_left *= old[i]
+                left.append(i)
+                i += 1
+            else:
+                break
+        blocks.append((left, right))
+    return blocks
+
+
+def _smallest(ids: np.ndarray, dims: Sequence[int]) -> list[Factor]:
+    """Drop the dimensions along which the labels do not change."""
+    keep = [axis for axis in range(ids.ndim) if not (ids == np.take(ids, [0], axis=axis)).all()]
+    if not keep:
+        keep = [axis for axis in range(ids.ndim) if ids.shape[axis] > 1][:1] or list(range(ids.ndim))[-1:]
+    if not keep:
+        return []
+    index = tuple(slice(None) if axis in keep else 0 for axis in range(ids.ndim))
+    return [Factor(tuple(dims[axis] for axis in keep), ids[index])]

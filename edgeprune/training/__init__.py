@@ -1,0 +1,1 @@
+"""Make the network accurate."""
