@@ -1,1 +1,58 @@
 """EdgePrune: from a trained PyTorch network and a number of milliseconds to an engine measured to run within them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeprune.api import export, plan, profile
+    from edgeprune.artifacts.bundle import load, save
+    from edgeprune.errors import EdgePruneError
+    from edgeprune.graph.channels import ChannelGraph, ChannelGroup
+    from edgeprune.graph.plan import WidthPlan
+    from edgeprune.graph.trace import trace
+    from edgeprune.pruning.fuse import fuse
+    from edgeprune.pruning.importance import scores
+    from edgeprune.pruning.slim import masked, slim
+
+_HOMES = {
+    "ChannelGraph": "graph.channels",
+    "ChannelGroup": "graph.channels",
+    "EdgePruneError": "errors",
+    "WidthPlan": "graph.plan",
+    "export": "api",
+    "fuse": "pruning.fuse",
+    "load": "artifacts.bundle",
+    "masked": "pruning.slim",
+    "plan": "api",
+    "profile": "api",
+    "save": "artifacts.bundle",
+    "scores": "pruning.importance",
+    "slim": "pruning.slim",
+    "trace": "graph.trace",
+}
+
+__all__ = [
+    "ChannelGraph",
+    "ChannelGroup",
+    "EdgePruneError",
+    "WidthPlan",
+    "export",
+    "fuse",
+    "load",
+    "masked",
+    "plan",
+    "profile",
+    "save",
+    "scores",
+    "slim",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import edgeprune` alone loads no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgeprune' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"edgeprune.{_HOMES[name]}"), name)

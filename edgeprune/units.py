@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -30,14 +31,14 @@ class LatencyBudget:
         return self.fraction * dense_ms
 
     def __str__(self) -> str:
-        return f"{self.ms:g}ms" if self.fraction is None else f"{self.fraction * 100:g}%"
+        return f"{self.ms:.12g}ms" if self.fraction is None else f"{self.fraction * 100:.12g}%"
 
 
 def parse_latency(text: str) -> LatencyBudget:
     """Parse `10ms`, `800us`, `0.01s` or `60%`.
 
     Raises:
-        InputError: no unit, no number, or not above zero.
+        InputError: no unit, no number, or not above zero and finite.
     """
     match = re.fullmatch(_NUMBER + r"\s*(us|µs|ms|s|%)?", text.strip())
     if match is None:
@@ -45,8 +46,8 @@ def parse_latency(text: str) -> LatencyBudget:
     number, unit = float(match[1]), match[2]
     if unit is None:
         raise InputError(f"latency {text!r} has no unit", remedy=f"did you mean {text.strip()}ms?")
-    if number <= 0:
-        raise InputError(f"latency {text!r} is not above zero", remedy="write it like 10ms, 800us or 60%")
+    if not 0 < number < math.inf:
+        raise InputError(f"latency {text!r} is not above zero and finite", remedy="write it like 10ms, 800us or 60%")
     if unit == "%":
         return LatencyBudget(fraction=number / 100)
     return LatencyBudget(ms=number * _MS_PER[unit])
@@ -64,7 +65,7 @@ def parse_bytes(text: str) -> int:
         InputError: not a number with a unit of size.
     """
     match = re.fullmatch(_NUMBER + r"\s*([kmg]?i?b)", text.strip().lower())
-    if match is None:
+    if match is None or not math.isfinite(float(match[1])):
         raise InputError(f"size {text!r} is not a number with a unit", remedy="write it like 25MB or 512KiB")
     return int(float(match[1]) * _BYTES_PER[match[2]])
 
@@ -76,7 +77,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
         InputError: not positive whole numbers joined by x.
     """
     parts = text.strip().lower().split("x")
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise InputError(f"shape {text!r} is not positive numbers joined by x", remedy="write it like 1x3x224x224")
     return tuple(int(part) for part in parts)
 
@@ -96,23 +97,25 @@ def parse_floats(text: str) -> tuple[float, ...]:
 
 
 def format_ms(ms: float) -> str:
-    """Return three significant digits with the unit: 0.0423 -> '42.3 us', 12.34 -> '12.3 ms'."""
-    if abs(ms) < 0.1:
-        return f"{ms * 1e3:.3g} us"
-    return f"{ms:.3g} ms" if abs(ms) < 1000 else f"{ms:.0f} ms"
+    """Return three significant digits with the unit: 0.0423 -> '42.3 us', 12.34 -> '12.3 ms', 1234 -> '1234 ms'."""
+    rounded = _three_digits(ms)
+    if abs(rounded) < 0.1:
+        return f"{rounded * 1e3:.3g} us"
+    return f"{rounded:.3g} ms" if abs(rounded) < 1000 else f"{ms:.0f} ms"
 
 
 def format_count(count: float) -> str:
-    """Return three significant digits with k, M or G: 41_300_000 -> '41.3 M'."""
-    for factor, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(count) >= factor:
-            return f"{count / factor:.3g}{letter}"
-    return f"{count:g}"
+    """Return three significant digits with k, M, G or T: 41_300_000 -> '41.3 M'."""
+    rounded = _three_digits(count)
+    for factor, letter in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(rounded) >= factor:
+            return f"{rounded / factor:.3g}{letter}"
+    return f"{rounded:g}"
 
 
 def format_bytes(count: float) -> str:
     """Return three significant digits with the unit: 25_400_000 -> '25.4 MB'."""
-    return f"{format_count(count)}B" if count >= 1e3 else f"{count:g} B"
+    return f"{format_count(count)}B" if _three_digits(count) >= 1e3 else f"{count:g} B"
 
 
 def format_percent(fraction: float) -> str:
@@ -126,3 +129,8 @@ def format_seconds(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _three_digits(value: float) -> float:
+    """Round before the unit is chosen: 999_999 is 1 M, not 1000 k."""
+    return float(f"{value:.3g}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -18,17 +19,24 @@ class Slot:
 
     `index` has shape (channels, k): the k entries of dimension `dim` of the state-dict tensor `tensor` that belong to
     each channel. k is above 1 where a channel was flattened with its positions, or where a whole convolution group is
-    one channel.
+    one channel. A slot that only some parts of a group reach into has rows for these alone: row 0 is channel `first`.
     """
 
     tensor: str
     dim: int
     index: np.ndarray
+    first: int = 0
 
     @property
     def module(self) -> str:
         """The module that owns the tensor."""
         return self.tensor.rpartition(".")[0]
+
+    def entries(self, channels: np.ndarray) -> np.ndarray:
+        """Return the entries of the dimension that belong to `channels` of the group."""
+        rows = channels - self.first
+        found: np.ndarray = self.index[rows[(rows >= 0) & (rows < len(self.index))]]
+        return found.ravel()
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +49,8 @@ class ChannelGroup:
         slots: where each channel lives.
         kind: `stream` where several layers add into the same channels, else `inner`.
         exact: whether the network without a channel equals the network with that channel zeroed.
-        parts: the channels lie in so many equal runs, each of which must keep the same number.
+        parts: the channels lie in so many equal runs, each of which must keep the same number, because the code takes
+            what they lie in as equal parts (chunk, split, channel shuffle).
     """
 
     name: str
@@ -59,7 +68,7 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class Locked:
-    """Channels that stay, and why."""
+    """Output channels of convolutions and linear layers that stay, and why."""
 
     modules: tuple[str, ...]
     channels: int
@@ -76,8 +85,11 @@ class ChannelGraph:
         layers: convolutions and matrix products, in the order of execution.
         axes: (tensor, dimension) -> how many of its entries each group holds; dimensions without a group are left out.
         shapes: state-dict tensor -> shape.
+        outputs: weights of convolutions and linear layers -> their dimension of output channels.
         foldable: (module, BatchNorm module) where the BatchNorm may be folded into the module before it.
-        example_inputs: what the network was traced with.
+        example_inputs: what the network was traced with: positional arguments, or named ones.
+        aliases: names of tensors that have another name, which counts.
+        submodule: the part of the network that was traced; empty for all of it. Names are those of the whole network.
     """
 
     groups: Mapping[str, ChannelGroup]
@@ -86,7 +98,10 @@ class ChannelGraph:
     axes: Mapping[tuple[str, int], Axis]
     shapes: Mapping[str, tuple[int, ...]]
     foldable: tuple[tuple[str, str], ...]
-    example_inputs: tuple[object, ...] = field(repr=False, default=())
+    example_inputs: tuple[Any, ...] | Mapping[str, Any] = field(repr=False, default=())
+    outputs: Mapping[str, int] = field(repr=False, default_factory=dict)
+    aliases: frozenset[str] = frozenset()
+    submodule: str = ""
 
     def group(self, name: str) -> ChannelGroup:
         """Return the group of that name.
@@ -107,15 +122,33 @@ class ChannelGraph:
         found = self.axes.get((tensor, dim))
         return found if found is not None else Axis(fixed=self.shapes[tensor][dim])
 
+    def lock(self, names: Collection[str], reason: str) -> ChannelGraph:
+        """Return the graph with the groups `names` locked for `reason`."""
+        locked = [
+            Locked(group.modules, count, reason)
+            for group in map(self.group, names)
+            if (count := sum(slot.index.size for slot in group.slots if self.outputs.get(slot.tensor) == slot.dim))
+        ]
+        sizes = {name: self.groups[name].channels for name in names}
+        return replace(
+            self,
+            groups={name: group for name, group in self.groups.items() if name not in sizes},
+            locked=(*self.locked, *locked),
+            layers=tuple(replace(one, axes=tuple(axis.fix(sizes) for axis in one.axes)) for one in self.layers),
+            axes={slot: axis.fix(sizes) for slot, axis in self.axes.items()},
+        )
+
     def macs(self, widths: Mapping[str, int] | None = None) -> int:
         """Return multiply-accumulates of one inference at `widths` (group -> channels kept); dense by default."""
         return sum(layer.macs(self._full(widths)) for layer in self.layers)
 
     def params(self, widths: Mapping[str, int] | None = None) -> int:
-        """Return the number of parameters and buffers' entries at `widths`, counters left out."""
+        """Return the number of parameters' and buffers' entries at `widths`, counters left out, shared ones once."""
         full = self._full(widths)
         total = 0
         for tensor, shape in self.shapes.items():
+            if tensor in self.aliases:
+                continue
             count = 1
             for dim in range(len(shape)):
                 count *= self.axis(tensor, dim).width(full)

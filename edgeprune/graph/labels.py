@@ -1,8 +1,8 @@
 """Labels: which entries of which tensors are one channel.
 
-Every entry of a dimension that might be a channel carries an integer label. A tensor's labels are a few `Factor`s: arrays
-of labels over some of its dimensions. One dimension is the rule; several dimensions share one factor after a reshape
-has split channels (channel shuffle, attention heads), and a permute and a flatten put them together again.
+Every entry of a dimension that might be a channel carries an integer label. A tensor's labels are a few `Factor`s:
+arrays of labels over some of its dimensions. One dimension is the rule; several dimensions share one factor after a
+reshape has split channels (channel shuffle, attention heads), and a permute and a flatten put them together again.
 A dimension in no factor is not a channel: its size can't change.
 """
 
@@ -26,7 +26,7 @@ class Factor:
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A tensor: its shape, and the labels of its channels."""
+    """A tensor: its shape, and the labels of its channels; `tensor` names it where it is a parameter or a buffer."""
 
     shape: tuple[int, ...]
     factors: tuple[Factor, ...] = ()
@@ -42,6 +42,23 @@ class Value:
         return tuple(factor for factor in self.factors if not gone & set(factor.dims))
 
 
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What the labels came to.
+
+    Attributes:
+        component: the channel that each label belongs to.
+        locked: channel -> the first reason why it must stay.
+        inexact: channels whose removal differs from zeroing them.
+        balances: runs of channels; from each run of one entry equally many must go.
+    """
+
+    component: np.ndarray
+    locked: dict[int, str]
+    inexact: np.ndarray
+    balances: tuple[tuple[np.ndarray, ...], ...]
+
+
 class Labels:
     """The labels handed out so far, the equalities between them, and those that are locked."""
 
@@ -50,6 +67,8 @@ class Labels:
         self._equal: list[tuple[np.ndarray, np.ndarray]] = []
         self._locks: list[tuple[np.ndarray, str]] = []
         self._inexact: list[np.ndarray] = []
+        self._balances: list[tuple[np.ndarray, ...]] = []
+        self._grids: list[np.ndarray] = []
 
     def fresh(self, shape: Sequence[int] | int) -> np.ndarray:
         """Return an array of labels that nobody has."""
@@ -60,8 +79,9 @@ class Labels:
 
     def tie(self, one: np.ndarray, other: np.ndarray) -> None:
         """Make labels equal, entry by entry, after broadcasting."""
-        one, other = np.broadcast_arrays(one, other)
-        self._equal.append((one.ravel(), other.ravel()))
+        if one is not other:
+            one, other = np.broadcast_arrays(one, other)
+            self._equal.append((one.ravel(), other.ravel()))
 
     def tie_along(self, ids: np.ndarray, axes: Sequence[int]) -> np.ndarray:
         """Make all labels along `axes` equal; return the labels with these axes dropped."""
@@ -84,8 +104,17 @@ class Labels:
         """Say that the network without one of these channels differs from the network with that channel zeroed."""
         self._inexact.append(ids.ravel())
 
-    def solve(self) -> tuple[np.ndarray, dict[int, str], np.ndarray]:
-        """Return the component of each label, the locked components with their first reason, the inexact components."""
+    def balance(self, runs: Sequence[np.ndarray]) -> None:
+        """Say that equally many entries must go from each run: the code takes them as equal parts."""
+        if len(runs) > 1:
+            self._balances.append(tuple(run.ravel() for run in runs))
+
+    def grid(self, ids: np.ndarray) -> None:
+        """Say that a reshape has laid out channels as this array, so that what stays must be a grid too."""
+        self._grids.append(ids)
+
+    def solve(self) -> Solution:
+        """Return the connected components of the equalities, and what holds for them."""
         rows = np.concatenate([pair[0] for pair in self._equal] or [np.zeros(0, np.int64)])
         columns = np.concatenate([pair[1] for pair in self._equal] or [np.zeros(0, np.int64)])
         graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(self.count, self.count))
@@ -95,7 +124,21 @@ class Labels:
             for one in np.unique(component[ids]).tolist():
                 locked.setdefault(one, reason)
         inexact = np.unique(component[np.concatenate(self._inexact or [np.zeros(0, np.int64)])])
-        return component, locked, inexact
+        balances = [tuple(component[run] for run in runs) for runs in self._balances]
+        balances += [runs for ids in self._grids if len(runs := _uneven_runs(component[ids])) > 1]
+        return Solution(component, locked, inexact, tuple(balances))
+
+
+def _uneven_runs(components: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the runs of a grid that must lose equally many; none where whole rows, or whole columns, are one channel.
+
+    The shortest axis is taken as the one whose length is written in the code (3 of query, key and value, 2 halves).
+    """
+    free = [axis for axis in range(components.ndim) if (components != np.take(components, [0], axis=axis)).any()]
+    if len(free) < 2:
+        return ()
+    shortest = min(free, key=lambda axis: components.shape[axis])
+    return tuple(run.ravel() for run in np.moveaxis(components, shortest, 0))
 
 
 def reshape_factors(
@@ -117,6 +160,9 @@ def reshape_factors(
             spread[old_dims.index(dim)] = value.shape[dim]
         full = np.broadcast_to(factor.ids.reshape(spread), [value.shape[dim] for dim in old_dims])
         found = _smallest(full.reshape([shape[dim] for dim in new_dims]), new_dims)
+        for split in found:
+            if len(split.dims) > 1:
+                labels.grid(split.ids)
         if not found:
             labels.lock(factor.ids, reason)
         factors += found
@@ -128,12 +174,11 @@ def _blocks(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], lis
     blocks = []
     i = j = 0
     while i < len(old) or j < len(new):
-        left, right = [], []
+        left: list[int] = []
+        right: list[int] = []
         size_left = size_right = 1
-        while True:
-            if size_left == size_right and (left or right) and size_left > 1:
-                break
-            if size_left <= size_right and i < len(old):
+        while not size_left == size_right > 1:
+            if i < len(old) and (size_left <= size_right or j == len(new)):
                 size_left *= old[i]
                 left.append(i)
                 i += 1
@@ -141,10 +186,6 @@ def _blocks(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], lis
                 size_right *= new[j]
                 right.append(j)
                 j += 1
-            elif i < len(old):
-                size_left *= old[i]
-                left.append(i)
-                i += 1
             else:
                 break
         blocks.append((left, right))

@@ -11,14 +11,21 @@ class Axis:
     """One dimension of a tensor: `fixed` entries, and so many entries for each kept channel of some groups.
 
     After a concatenation one dimension holds the channels of several groups, after a flatten several entries a channel.
+    Where only one of a group's two halves reaches into the dimension, there is half an entry a channel.
     """
 
     fixed: int = 0
-    parts: Mapping[str, int] = field(default_factory=dict)
+    parts: Mapping[str, float] = field(default_factory=dict)
 
     def width(self, widths: Mapping[str, int]) -> int:
         """Return the size of the dimension when group g keeps `widths[g]` channels."""
-        return self.fixed + sum(each * widths[group] for group, each in self.parts.items())
+        return self.fixed + round(sum(each * widths[group] for group, each in self.parts.items()))
+
+    def fix(self, sizes: Mapping[str, int]) -> Axis:
+        """Return the axis where the groups in `sizes` always keep so many channels."""
+        gone = {group: each * sizes[group] for group, each in self.parts.items() if group in sizes}
+        parts = {group: each for group, each in self.parts.items() if group not in sizes}
+        return Axis(self.fixed + round(sum(gone.values())), parts)
 
     def __add__(self, other: Axis) -> Axis:
         parts = dict(self.parts)
@@ -73,3 +80,28 @@ class LayerKey:
     def family(self) -> tuple[str, str, tuple[int, ...]]:
         """The key without the widths: layers of one family lie on one staircase."""
         return self.op, self.detail, self.size
+
+
+@dataclass(frozen=True)
+class EngineNode:
+    """One node of the exported network, and how its size follows from the widths.
+
+    Attributes:
+        name: the module's name, unique within the network.
+        op: ONNX operator.
+        detail: the attributes that decide its time, as text.
+        size: shape of the first input without batch and channels.
+        cin: channels of the first input.
+        cout: channels of the first output.
+    """
+
+    name: str
+    op: str
+    detail: str
+    size: tuple[int, ...]
+    cin: Axis
+    cout: Axis
+
+    def key(self, widths: Mapping[str, int], op: str = "") -> LayerKey:
+        """Return what decides the node's time at `widths`; `op` names it together with what is fused behind it."""
+        return LayerKey(op or self.op, self.detail, self.size, self.cin.width(widths), self.cout.width(widths))

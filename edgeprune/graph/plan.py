@@ -52,13 +52,11 @@ class WidthPlan:
         return cls.from_scores(graph, scores or {}, widths)
 
     @classmethod
-    def from_scores(
-        cls, graph: ChannelGraph, scores: Mapping[str, np.ndarray], widths: Mapping[str, int]
-    ) -> WidthPlan:
+    def from_scores(cls, graph: ChannelGraph, scores: Mapping[str, np.ndarray], widths: Mapping[str, int]) -> WidthPlan:
         """Keep the `widths[g]` channels of highest score in every group g; ties go to the lower index.
 
         Raises:
-            InputError: a width is out of range or not a multiple of the group's parts, a score array of the wrong length.
+            InputError: a width is out of range or no multiple of the group's parts, or scores are of the wrong length.
         """
         kept = {}
         for name, width in widths.items():
@@ -87,6 +85,14 @@ class WidthPlan:
         return {group.name: len(self.kept.get(group.name, range(group.channels))) for group in self.graph}
 
     @property
+    def exact(self) -> bool:
+        """Whether the compact network must equal the masked one: no group is cut that is inexact by nature."""
+        return all(
+            self.graph.groups[name].exact or len(kept) == self.graph.groups[name].channels
+            for name, kept in self.kept.items()
+        )
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of one inference."""
         return self.graph.macs(self.widths)
@@ -105,7 +111,7 @@ class WidthPlan:
             gone = np.setdiff1d(np.arange(group.channels), kept, assume_unique=True)
             if len(gone):
                 for slot in group.slots:
-                    removed.setdefault((slot.tensor, slot.dim), []).append(slot.index[gone].ravel())
+                    removed.setdefault((slot.tensor, slot.dim), []).append(slot.entries(gone))
         cuts: dict[str, dict[int, np.ndarray]] = {}
         for (tensor, dim), entries in removed.items():
             stay = np.ones(self.graph.shapes[tensor][dim], dtype=bool)

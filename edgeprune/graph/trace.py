@@ -7,9 +7,9 @@ entries of which tensors are one channel. The connected components of these equa
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,72 +18,105 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from edgeprune.errors import InputError
-from edgeprune.graph.channels import ChannelGraph, ChannelGroup, Locked, Slot
+from edgeprune.graph.assembly import Assembly
+from edgeprune.graph.call import Call, Factors
+from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.inputs import as_inputs, captured_inputs, find_module
+from edgeprune.graph.inputs import eval_mode as eval_mode  # where the rest of edgeprune looks for it
 from edgeprune.graph.labels import Factor, Labels, Value
-from edgeprune.graph.layers import Axis, Layer
-from edgeprune.graph.rules import RULES, Call, opaque
+from edgeprune.graph.layers import Layer
+from edgeprune.graph.pointwise import opaque
+from edgeprune.graph.rules import RULES
 
 _MULTIPLIES = ("conv", "linear", "matmul", "mm", "bmm")
 
 
-def trace(model: nn.Module, example_inputs: Any, *, lock: tuple[str, ...] = ()) -> ChannelGraph:
+def trace(model: nn.Module, example_inputs: Any, *, lock: tuple[str, ...] = (), submodule: str = "") -> ChannelGraph:
     """Find the channel groups of a network.
 
     Args:
         model: any module that torch.export can trace in eval mode; it is left as it was.
-        example_inputs: a tensor, or a tuple of positional arguments, of the batch size that will run (usually 1).
-        lock: patterns (fnmatch) of module names whose output channels must all stay.
+        example_inputs: a tensor, a tuple of positional arguments or a dict of named ones, of the batch size that will
+            run (usually 1).
+        lock: patterns (fnmatch) of names of modules or groups whose output channels must all stay; `layer1` stands for
+            everything inside it too.
+        submodule: trace this part alone, with the inputs that it gets when the network runs on `example_inputs`; what
+            it hands to the rest stays as it is. For networks whose post-processing depends on the data (detection).
 
     Raises:
-        InputError: the network can't be traced; the message shows what torch.export said.
+        InputError: the network can't be traced, with what torch.export said; no such submodule; a lock matches nothing.
     """
-    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    return _Walk(model, _export(model, inputs), inputs, lock).graph()
+    inputs = as_inputs(example_inputs)
+    part = model
+    if submodule:
+        part = find_module(model, submodule)
+        inputs = captured_inputs(model, part, inputs)
+    graph = _Walk(part, _export(part, inputs), inputs, submodule).graph()
+    return _lock_matching(graph, model, lock)
 
 
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put every module in eval mode, and back as it was at the end."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-def _export(model: nn.Module, inputs: tuple[Any, ...]) -> ExportedProgram:
+def _export(model: nn.Module, inputs: tuple[Any, ...] | Mapping[str, Any]) -> ExportedProgram:
+    positional, named = ((), dict(inputs)) if isinstance(inputs, Mapping) else (inputs, None)
     try:
         with eval_mode(model), torch.no_grad():
-            return torch.export.export(model, inputs, strict=False)
+            return torch.export.export(model, positional, named, strict=False)
     except Exception as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
             f"{type(model).__name__} can't be traced: {said[0]}",
-            remedy="check that the example input fits the network; a part of it can be traced by itself",
+            remedy="check that the example input fits the network; a part of it can be traced with submodule=",
         ) from error
+
+
+def _lock_matching(graph: ChannelGraph, model: nn.Module, patterns: tuple[str, ...]) -> ChannelGraph:
+    for pattern in patterns:
+
+        def matches(name: str, pattern: str = pattern) -> bool:
+            return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+
+        found = [
+            group.name
+            for group in graph
+            if matches(group.name)
+            or any(matches(slot.module) and slot.dim == graph.outputs.get(slot.tensor, 0) for slot in group.slots)
+        ]
+        if not found and not any(matches(path) for path, _ in model.named_modules()):
+            raise InputError(f"no module matches lock pattern {pattern!r}", remedy="name modules as in layer1.*.conv2")
+        graph = graph.lock(found, f"locked by {pattern!r}")
+    return graph
 
 
 class _Walk:
     """One pass over the exported graph."""
 
     def __init__(
-        self, model: nn.Module, program: ExportedProgram, inputs: tuple[Any, ...], lock: tuple[str, ...]
+        self,
+        model: nn.Module,
+        program: ExportedProgram,
+        inputs: tuple[Any, ...] | Mapping[str, Any],
+        submodule: str,
     ) -> None:
+        self.program = program
         self.inputs = inputs
-        self.lock = lock
+        self.submodule = submodule
         self.labels = Labels()
         self.values: dict[Node, Any] = {}
         self.tensors: dict[str, Value] = {}
-        self.layers: list[tuple[str, str, list[np.ndarray | int], int]] = []
-        self.foldable: list[tuple[str, str]] = []
-        self.unknown: dict[str, list[str]] = {}
         self.order: dict[str, int] = {}
-        self.program = program
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        self.outputs: dict[str, int] = {}
+        self.depthwise: set[str] = set()
+        self.layers: list[tuple[str, str, list[np.ndarray], int]] = []
+        self.foldable: list[tuple[str, str]] = []
+        self._prefix = f"{submodule}." if submodule else ""
+        state = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if hasattr(tensor, "shape")}
+        self.shapes = {self._prefix + name: tuple(tensor.shape) for name, tensor in state.items()}
+        names_of: dict[int, list[str]] = {}
+        for name, tensor in state.items():
+            names_of.setdefault(id(tensor), []).append(self._prefix + name)
+        self._alike = {name: names for names in names_of.values() for name in names}
         signature = program.graph_signature
-        self._names: Mapping[str, str] = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        names: Mapping[str, str] = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        self._names = {node: self._prefix + name for node, name in names.items()}
         self._calls: dict[str, int] = {}
 
     def graph(self) -> ChannelGraph:
@@ -94,10 +127,31 @@ class _Walk:
             elif node.op == "call_function":
                 self.values[node] = self._call(node)
             elif node.op == "output":
-                self._output(node)
+                self._lock_outputs(node.args)
         self._find_foldable(nodes)
-        self._lock_by_name()
-        return _Assembly(self).graph()
+        traced = sorted(self.tensors, key=lambda name: self.order.get(name, len(self.order)))
+        places = {
+            (name, dim): factor.ids
+            for one in traced
+            for name in self._alike[one]
+            for dim, factor in enumerate(self.tensors[one].factors)
+        }
+        found = Assembly(self.labels.solve(), places, self.outputs, self.depthwise)
+        return ChannelGraph(
+            groups=found.groups,
+            locked=found.locks(),
+            layers=tuple(
+                Layer(name, op, tuple(found.axis(ids) for ids in axes), positions)
+                for name, op, axes, positions in self.layers
+            ),
+            axes=found.axes,
+            shapes=self.shapes,
+            foldable=tuple(self.foldable),
+            example_inputs=self.inputs,
+            outputs=self.outputs,
+            aliases=frozenset(name for names in self._alike.values() for name in names[1:]),
+            submodule=self.submodule,
+        )
 
     def _placeholder(self, node: Node) -> Value | None:
         tensor = node.meta.get("val")
@@ -107,32 +161,48 @@ class _Walk:
         name = self._names.get(node.name)
         if name is None or name not in self.shapes:
             return Value(shape)
-        factors = tuple(Factor((dim,), self.labels.fresh(size)) for dim, size in enumerate(shape))
-        value = Value(shape, factors, name)
-        self.tensors[name] = value
-        return value
+        name = self._alike[name][0]
+        if name not in self.tensors:
+            factors = tuple(Factor((dim,), self.labels.fresh(size)) for dim, size in enumerate(shape))
+            self.tensors[name] = Value(shape, factors, name)
+        return self.tensors[name]
 
     def _call(self, node: Node) -> Any:
         if node.target is operator.getitem:
-            parent = self.values[node.args[0]]  # type: ignore[index]
-            return parent[node.args[1]] if isinstance(parent, list) else parent
+            parent: Any = self.values[node.args[0]]  # type: ignore[index]
+            return parent[cast(int, node.args[1])] if isinstance(parent, list) else parent
         outputs = _shapes(node.meta.get("val"))
-        if not outputs:
-            return None
-        call = Call(_op_name(node), self._arguments(node), outputs, self.labels)
+        call = Call(_op_name(node), self._arguments(node), outputs, self.labels, self._prefix + module_of(node))
         for value in call.tensors:
             if value.tensor is not None:
                 self.order.setdefault(value.tensor, len(self.order))
-        rule = RULES.get(call.op, opaque)
-        if rule is opaque:
-            self.unknown.setdefault(call.op, []).append(module_of(node))
-        found = rule(call)
+        if not outputs:
+            return None  # an assertion, a size
+        found = self._apply(call)
         self._note_layer(node, call)
-        single = not isinstance(node.meta["val"], list | tuple)
         parts = [found] if isinstance(found, tuple) else list(found)
         parts += [()] * (len(outputs) - len(parts))
         values = [Value(shape, factors) for shape, factors in zip(outputs, parts, strict=True)]
-        return values[0] if single else values
+        return values if isinstance(node.meta["val"], list | tuple) else values[0]
+
+    def _apply(self, call: Call) -> Factors | list[Factors]:
+        rule = RULES.get(call.op)
+        if rule is None:
+            self._lock_nested(call.args)
+            return opaque(call)
+        try:
+            return rule(call)
+        # A call in a form that its rule was not written for. What the rule has tied by then only binds more.
+        except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError):
+            return opaque(call)
+
+    def _lock_nested(self, arg: Any) -> None:
+        """Lock the tensors in lists within lists, which no rule looks at."""
+        if isinstance(arg, Value):
+            self.labels.lock_value(arg, "handed to an operator without a channel rule")
+        for one in arg.values() if isinstance(arg, dict) else arg if isinstance(arg, list) else []:
+            if isinstance(one, list | dict):
+                self._lock_nested(one)
 
     def _arguments(self, node: Node) -> dict[str, Any]:
         def resolve(arg: Any) -> Any:
@@ -143,46 +213,45 @@ class _Walk:
             return arg
 
         schema = getattr(node.target, "_schema", None)
-        names = [argument.name for argument in schema.arguments] if schema else []
-        defaults = {a.name: a.default_value for a in schema.arguments if a.has_default_value()} if schema else {}
-        given = dict(zip(names, node.args, strict=False)) if names else dict(enumerate(node.args))
-        return {str(k): resolve(v) for k, v in {**defaults, **given, **node.kwargs}.items()}
+        arguments = schema.arguments if schema else []
+        defaults = {argument.name: argument.default_value for argument in arguments if argument.has_default_value()}
+        names = [argument.name for argument in arguments] or [str(at) for at in range(len(node.args))]
+        given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+        return {name: resolve(given[name] if name in given else defaults[name]) for name in names}
 
     def _note_layer(self, node: Node, call: Call) -> None:
+        """Note the operator's multiply-accumulates, and which weight makes which channels."""
         if not call.op.startswith(_MULTIPLIES):
             return
-        shape = call.outputs[0]
-        weight = call.args.get("weight")
-        if isinstance(weight, Value) and weight.tensor is not None:
-            name = weight.tensor.rpartition(".")[0] or weight.tensor
-            if call.op == "linear":
-                positions = int(np.prod(shape[:-1]))
-            else:
-                channel = len(shape) - (len(weight.shape) - 1)
-                positions = int(np.prod(shape[channel + 1 :]) * np.prod(shape[:channel]) * np.prod(weight.shape[2:]))
-                if "transpose" in call.op:
-                    x = call.tensor("input")
-                    positions = int(np.prod(x.shape[channel + 1 :]) * np.prod(x.shape[:channel]) * np.prod(weight.shape[2:]))
-            axes: list[np.ndarray | int] = [weight.factors[0].ids, weight.factors[1].ids]
+        shape, weight, axes = call.outputs[0], call.optional("weight"), []
+        name = call.where or node.name
+        if weight is None:
+            positions = int(np.prod(shape)) * call.x.shape[-1]
         else:
-            name = module_of(node) or node.name
-            contracted = call.tensor("input", "self").shape[-1]
-            positions = int(np.prod(shape)) * int(contracted)
-            axes = []
+            # Every entry of the weight meets each position of the output, or where transposed of the input, once.
+            transposed = "transpose" in call.op
+            met = call.x.shape if transposed else shape
+            kernel = weight.shape[2:]
+            channel = len(shape) - len(kernel) - 1
+            positions = int(np.prod(met[:channel]) * np.prod(met[channel + 1 :]) * np.prod(kernel))
+            if weight.tensor is None:
+                positions *= int(np.prod(weight.shape[:2]))
+            else:
+                name = weight.tensor.rpartition(".")[0] or weight.tensor
+                axes = [factor.ids for factor in weight.factors[:2]]
+                self.outputs[weight.tensor] = int(transposed)
+                if weight.shape[1] == 1 and int(call.args.get("groups", 1)) > 1:
+                    self.depthwise.add(weight.tensor)
         count = self._calls[name] = self._calls.get(name, 0) + 1
         self.layers.append((name if count == 1 else f"{name}#{count}", call.op, axes, positions))
 
-    def _output(self, node: Node) -> None:
-        def lock(arg: Any) -> None:
-            if isinstance(arg, Node) and isinstance(self.values.get(arg), Value):
-                self.labels.lock_value(self.values[arg], "output of the network")
-            elif isinstance(arg, list | tuple):
-                for one in arg:
-                    lock(one)
-            elif isinstance(arg, dict):
-                lock(list(arg.values()))
-
-        lock(node.args)
+    def _lock_outputs(self, arg: Any) -> None:
+        value = self.values.get(arg) if isinstance(arg, Node) else None
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, Value):
+                self.labels.lock_value(one, "output of the network")
+        for one in arg.values() if isinstance(arg, dict) else arg if isinstance(arg, list | tuple) else []:
+            self._lock_outputs(one)
 
     def _find_foldable(self, nodes: list[Node]) -> None:
         uses: dict[str, int] = {}
@@ -206,132 +275,6 @@ class _Walk:
         name = self._names.get(arg.name) if isinstance(arg, Node) else None
         return name.rpartition(".")[0] if name is not None and uses[arg.name] == 1 else None
 
-    def _lock_by_name(self) -> None:
-        from fnmatch import fnmatchcase
-
-        for pattern in self.lock:
-            hits = [name for name in self.tensors if fnmatchcase(name.rpartition(".")[0], pattern)]
-            if not hits:
-                raise InputError(f"no module matches lock pattern {pattern!r}", remedy="name modules as in layer1.*.conv2")
-            for name in hits:
-                self.labels.lock(self.tensors[name].factors[0].ids, f"locked by {pattern!r}")
-
-
-class _Assembly:
-    """Components of the labels -> groups, axes and layers."""
-
-    def __init__(self, walk: _Walk) -> None:
-        self.walk = walk
-        self.component, self.locked, self.inexact = walk.labels.solve()
-        self.slots = [
-            (name, dim, self.component[factor.ids])
-            for name in sorted(walk.tensors, key=lambda name: walk.order.get(name, len(walk.order)))
-            for dim, factor in enumerate(walk.tensors[name].factors)
-        ]
-
-    def graph(self) -> ChannelGraph:
-        signature, slot_count = self._signatures()
-        open_ones = np.ones(len(signature), dtype=bool)
-        open_ones[list(self.locked)] = False
-        open_ones &= slot_count > 1
-        groups: dict[str, ChannelGroup] = {}
-        axes: dict[tuple[str, int], dict[str, int]] = {}
-        for members in _same(signature, np.flatnonzero(open_ones)):
-            group = self._group(members, groups)
-            groups[group.name] = group
-            for slot in group.slots:
-                axes.setdefault((slot.tensor, slot.dim), {})[group.name] = slot.index.shape[1]
-        made = {
-            slot: Axis(
-                self.walk.shapes[slot[0]][slot[1]] - sum(each * groups[name].channels for name, each in parts.items()),
-                parts,
-            )
-            for slot, parts in axes.items()
-        }
-        layers = tuple(
-            Layer(name, op, tuple(self._axis(ids, groups) for ids in ids_of), positions)
-            for name, op, ids_of, positions in self.walk.layers
-        )
-        return ChannelGraph(
-            groups, self._locked(), layers, made, self.walk.shapes, tuple(self.walk.foldable), self.walk.inputs
-        )
-
-    def _signatures(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each component a hash of the (slot, entries) it reaches into, and in how many slots it is."""
-        count = int(self.component.max(initial=-1)) + 1
-        signature = np.zeros(count, dtype=np.uint64)
-        slot_count = np.zeros(count, dtype=np.int64)
-        random = np.random.default_rng(0)
-        for _, _, components in self.slots:
-            found, entries = np.unique(components, return_counts=True)
-            salt, step = random.integers(1, 2**63, 2, dtype=np.uint64)
-            signature[found] += salt + entries.astype(np.uint64) * (step | np.uint64(1))
-            slot_count[found] += 1
-        return signature, slot_count
-
-    def _group(self, members: np.ndarray, taken: Mapping[str, ChannelGroup]) -> ChannelGroup:
-        slots = []
-        first = members[0]
-        position = {int(component): at for at, component in enumerate(members)}
-        for name, dim, components in self.slots:
-            if not (components == first).any():
-                continue
-            entries = np.flatnonzero(np.isin(components, members))
-            owner = np.array([position[int(one)] for one in components[entries]])
-            order = np.lexsort((entries, owner))
-            slots.append(Slot(name, dim, entries[order].reshape(len(members), -1)))
-        producers = [slot.module for slot in slots if slot.dim == 0 and self._produces(slot)]
-        name = unique = (producers or [slots[0].module])[0] or slots[0].tensor
-        while unique in taken:
-            unique = f"{name}#{int(unique.rpartition('#')[2]) + 1 if '#' in unique else 2}"
-        return ChannelGroup(
-            name=unique,
-            channels=len(members),
-            slots=tuple(slots),
-            kind="stream" if len(set(producers)) > 1 else "inner",
-            exact=not np.isin(members, self.inexact).any(),
-        )
-
-    def _produces(self, slot: Slot) -> bool:
-        """Whether the slot is the output dimension of a weight that mixes channels (not a norm, not depthwise)."""
-        shape = self.walk.shapes[slot.tensor]
-        return len(shape) > 1 and not (len(shape) > 2 and shape[1] == 1)
-
-    def _axis(self, ids: np.ndarray | int, groups: Mapping[str, ChannelGroup]) -> Axis:
-        if isinstance(ids, int):
-            return Axis(fixed=ids)
-        if not hasattr(self, "_group_of"):
-            self._group_of = {}
-            for group in groups.values():
-                slot = group.slots[0]
-                found = next(c for n, d, c in self.slots if (n, d) == (slot.tensor, slot.dim))
-                for component in np.unique(found[slot.index]).tolist():
-                    self._group_of[component] = group.name
-        parts: dict[str, dict[int, int]] = {}
-        fixed = 0
-        for component, entries in zip(*np.unique(self.component[ids], return_counts=True), strict=True):
-            name = self._group_of.get(int(component))
-            if name is None:
-                fixed += int(entries)
-            else:
-                parts.setdefault(name, {})[int(component)] = int(entries)
-        return Axis(fixed, {name: next(iter(counts.values())) for name, counts in parts.items()})
-
-    def _locked(self) -> tuple[Locked, ...]:
-        found: dict[str, tuple[set[str], int]] = {}
-        for component, reason in self.locked.items():
-            modules, count = found.setdefault(reason, (set(), 0))
-            found[reason] = (modules, count + 1)
-        modules_of: dict[int, list[str]] = {}
-        for name, dim, components in self.slots:
-            if dim == 0:
-                for component in np.unique(components).tolist():
-                    if component in self.locked:
-                        modules_of.setdefault(component, []).append(name.rpartition(".")[0])
-        for component, reason in self.locked.items():
-            found[reason][0].update(modules_of.get(component, []))
-        return tuple(Locked(tuple(sorted(modules)), count, reason) for reason, (modules, count) in found.items())
-
 
 def module_of(node: Node) -> str:
     """Return the path of the innermost module that a node came from."""
@@ -340,17 +283,11 @@ def module_of(node: Node) -> str:
 
 
 def _op_name(node: Node) -> str:
-    target = node.target
-    name = target._schema.name.split("::")[-1] if hasattr(target, "_schema") else str(target)
+    target: Any = node.target
+    name = str(target._schema.name.split("::")[-1]) if hasattr(target, "_schema") else str(target)
     return name if name.startswith("__") else name.rstrip("_")
 
 
 def _shapes(val: Any) -> tuple[tuple[int, ...], ...]:
     found = val if isinstance(val, list | tuple) else [val]
     return tuple(tuple(int(size) for size in one.shape) for one in found if isinstance(one, torch.Tensor))
-
-
-def _same(signature: np.ndarray, members: np.ndarray) -> list[np.ndarray]:
-    """Split `members` into those of equal signature, in the order of their first member."""
-    _, first, inverse = np.unique(signature[members], return_index=True, return_inverse=True)
-    return [members[inverse == which] for which in np.argsort(first)]

@@ -1,0 +1,119 @@
+"""The public functions that do a whole step; `edgeprune` itself lists them with the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeprune import pipeline
+from edgeprune.artifacts.blueprint import Blueprint
+from edgeprune.artifacts.subject import Network, python_subject
+from edgeprune.budget.refine import Choice
+from edgeprune.budget.solve import solve
+from edgeprune.budget.values import values_from_scores
+from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.plan import WidthPlan
+from edgeprune.graph.trace import trace
+from edgeprune.job import Job
+from edgeprune.latency.bench import open_bench
+from edgeprune.latency.predict import NetworkTable
+from edgeprune.latency.profile import fill
+from edgeprune.latency.table import TableStore
+from edgeprune.progress import SILENT, Progress
+from edgeprune.pruning.verify import verified
+from edgeprune.training.data import Data
+from edgeprune.units import parse_latency
+
+
+def profile(
+    model: Network,
+    example_inputs: Any,
+    *,
+    target: str,
+    device: str = "local",
+    precision: str | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> NetworkTable:
+    """Measure what the network's layers cost on a target, or read it where it was measured before.
+
+    Args:
+        model: the dense network; left alone.
+        example_inputs: a tensor, or a tuple of positional arguments, of batch size 1.
+        target: name of a profile, such as `openvino`.
+        device: `local`, or `ssh://user@host`.
+        precision: of the engine; the target's own by default.
+        threads: that the runtime may use; the target's own by default.
+        seed: of the widths that are measured.
+        progress: where to show it.
+
+    Raises:
+        EdgePruneError: the network can't be traced or exported, the target can't be reached or is too busy.
+    """
+    graph = verified(model, trace(model, example_inputs))
+    with open_bench(target, device=device, precision=precision, threads=threads) as bench:
+        return fill(Blueprint(model, graph), bench, TableStore(), seed=seed, progress=progress)
+
+
+def plan(
+    graph: ChannelGraph, table: NetworkTable, scores: Mapping[str, np.ndarray], *, latency_ms: float, align: int = 1
+) -> WidthPlan:
+    """Return the widths that keep most score within a latency, by the table alone.
+
+    Args:
+        graph: from `trace`.
+        table: from `profile`, of the same network.
+        scores: group -> one score a channel, higher is more important.
+        latency_ms: the budget in milliseconds.
+        align: widths are multiples of this; 1 leaves it to the measured steps.
+
+    Raises:
+        BudgetError: no plan is that fast.
+    """
+    choice = Choice(graph, scores, values_from_scores(graph, scores), align)
+    return choice.plan(solve(choice.problem(table), latency_ms * 1000).widths)
+
+
+def export(
+    model: Network,
+    example_inputs: Any,
+    *,
+    target: str,
+    latency: str,
+    data: Data | str | None = None,
+    out: str | Path | None = None,
+    progress: Progress = SILENT,
+    **options: Any,
+) -> pipeline.Result:
+    """Do the main job on a network: choose widths, cut, recover, export, verify, write the bundle.
+
+    Args:
+        model: the dense network; left alone.
+        example_inputs: a tensor, or a tuple of positional arguments, of batch size 1.
+        target: name of a profile.
+        latency: budget with its unit: `10ms`, or `60%` of the dense network's.
+        data: training and validation images, or a source of them as on the command line; None trains nothing.
+        out: the bundle's folder; `runs/CLASS-TARGET` by default.
+        progress: where to show it.
+        options: further fields of `edgeprune.job.Job`: epochs, threads, precision, seed, lock, force, resume ...
+
+    Returns:
+        The result: `.content` as in `export --json`, `.exit_code`.
+
+    Raises:
+        EdgePruneError: as the command line's exit codes say.
+    """
+    subject = python_subject(model, example_inputs, data)
+    job = Job(
+        model=subject.name,
+        target=target,
+        latency=parse_latency(latency),
+        data=data if isinstance(data, str) else None,
+        out=Path(out) if out is not None else None,
+        **options,
+    )
+    return pipeline.export(job, progress, subject=subject)

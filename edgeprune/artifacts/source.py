@@ -1,0 +1,178 @@
+"""Where a network comes from.
+
+| written as         | what it is                                                                    | needs --input |
+|--------------------|-------------------------------------------------------------------------------|---------------|
+| `demo`             | the embedded example, with its weights and its data                           | no            |
+| `torchvision:NAME` | a network of torchvision.models, without weights                              | seldom        |
+| `timm:NAME`        | a network of timm, without weights                                            | seldom        |
+| `FILE.py:FUNCTION` | what the user's function returns, with whatever weights it has                | yes           |
+
+Nothing is ever downloaded. Another kind of source is a row in `_KINDS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgeprune.artifacts.weights import load_weights
+from edgeprune.errors import InputError, MissingError, nearest
+from edgeprune.training.data import DIGITS_NORMALISATION
+from edgeprune.training.demo import DEMO_INPUT, demo_model
+from edgeprune.training.state import state_digest
+from edgeprune.usercode import call_function, is_function_name
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A network to work on.
+
+    Attributes:
+        name: as a person would name it, such as `resnet56`.
+        model: the network, in eval mode, on the CPU.
+        input_shape: of its one input, the batch size first.
+        data: the data that belong to it, as `load_data` takes them; None where none do.
+        mean, std: the normalisation that its weights were trained with; None where that is not known.
+        digest: SHA-256 over the weights, the structure and, where there is one, the file that builds it.
+    """
+
+    name: str
+    model: nn.Module
+    input_shape: tuple[int, ...]
+    data: str | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a kind of source knows: the shape is None where only the user can tell."""
+
+    name: str
+    model: Any
+    input_shape: tuple[int, ...] | None = None
+    data: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    code: bytes = b""
+
+
+def load_source(
+    text: str, *, weights: Path | None = None, input_shape: tuple[int, ...] | None = None, seed: int = 0
+) -> Source:
+    """Build the network that `text` names (see the table above) and fill it with `weights`.
+
+    Without a weights file the network keeps what it was built with: the demo's weights, what the user's function
+    loaded, or torch's random initialisation drawn from `seed`. torch's global random state stays as it was.
+
+    Raises:
+        InputError: an unknown name, a function that raises or returns no network, weights of another network, no
+            input shape where one is needed, or a network that does not take it.
+        MissingError: timm is not installed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        found = _find(text)(text)
+    model = found.model
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{text} returned {type(model).__name__}, not a torch.nn.Module", remedy="return the network")
+    if weights is not None:
+        load_weights(model, weights)
+    model = model.cpu().eval()
+    shape = input_shape or found.input_shape
+    if shape is None:
+        raise InputError(f"the input shape of {text} is not known", remedy="give it, like --input 1x3x224x224")
+    _try(text, model, shape)
+    digest = hashlib.sha256(f"{state_digest(model)}\n{model}\n".encode() + found.code).hexdigest()
+    return Source(found.name, model, tuple(shape), found.data, found.mean, found.std, digest)
+
+
+def _demo(text: str) -> _Found:
+    return _Found(
+        "demo", demo_model(), DEMO_INPUT, data="demo", mean=DIGITS_NORMALISATION.mean, std=DIGITS_NORMALISATION.std
+    )
+
+
+def _torchvision(text: str) -> _Found:
+    from torchvision import models  # a second to import, and only needed here
+
+    name = text.partition(":")[2]
+    if name not in models.list_models():
+        raise InputError(
+            f"torchvision has no network {name!r}{nearest(name, models.list_models())}",
+            remedy="torchvision.models.list_models() lists them",
+        )
+    accepted = inspect.signature(models.get_model_builder(name)).parameters
+    backbone = {"weights_backbone": None} if "weights_backbone" in accepted else {}  # else it is downloaded
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # GoogLeNet and Inception announce how they are initialised
+        model = models.get_model(name, weights=None, **backbone)
+    # The size that its published weights were trained for; only classifiers have one, and video has two.
+    transforms = getattr(getattr(models.get_model_weights(name), "DEFAULT", None), "transforms", None)
+    size = transforms.keywords.get("crop_size") if isinstance(transforms, partial) else None
+    return _Found(name, model, (1, 3, size, size) if isinstance(size, int) else None)
+
+
+def _timm(text: str) -> _Found:
+    try:
+        import timm
+    except ImportError:
+        raise MissingError(
+            f"{text} needs timm, which is not installed", remedy="pip install 'edgeprune[timm]'"
+        ) from None
+    name = text.partition(":")[2]
+    if not timm.is_model(name):
+        raise InputError(
+            f"timm has no network {name!r}{nearest(name, timm.list_models())}", remedy="timm.list_models() lists them"
+        )
+    model = timm.create_model(name, pretrained=False)
+    described: Any = model.pretrained_cfg
+    size = described.get("input_size")
+    return _Found(name, model, (1, *size) if size else None)
+
+
+def _user_function(text: str) -> _Found:
+    model = call_function(text)
+    path, _, function = text.rpartition(":")
+    return _Found(function, model, code=Path(path).read_bytes())
+
+
+_KINDS: tuple[tuple[Callable[[str], bool], Callable[[str], _Found]], ...] = (
+    (lambda text: text == "demo", _demo),
+    (lambda text: text.startswith("torchvision:"), _torchvision),
+    (lambda text: text.startswith("timm:"), _timm),
+    (is_function_name, _user_function),
+)
+
+
+def _find(text: str) -> Callable[[str], _Found]:
+    for fits, load in _KINDS:
+        if fits(text):
+            return load
+    raise InputError(
+        f"MODEL {text!r} is not known{nearest(text, ('demo',))}",
+        remedy="give demo, torchvision:NAME, timm:NAME or FILE.py:FUNCTION",
+    )
+
+
+def _try(text: str, model: nn.Module, shape: tuple[int, ...]) -> None:
+    """Run the network once, so that a shape that it does not take is an error of one line, here."""
+    try:
+        with torch.no_grad():
+            model(torch.zeros(shape))
+    except Exception as error:  # whatever the network's own code raises
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"{text} does not take an input of {'x'.join(map(str, shape))}: {type(error).__name__}: {reason}",
+            remedy="check --input",
+        ) from None

@@ -1,0 +1,82 @@
+"""The network at hand with its data, from a command line's words or from Python objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from edgeprune.artifacts.source import load_source
+from edgeprune.errors import InputError
+from edgeprune.training.data import Data, load_data
+from edgeprune.training.state import state_digest
+
+Network: TypeAlias = nn.Module
+"""The word by which the floors above name a network, without torch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is made smaller.
+
+    Attributes:
+        name: as a person would name it.
+        model: the dense network.
+        example_inputs: one batch of size 1.
+        data: training and validation images; None where there are none.
+        digest: hash of the weights and the structure.
+    """
+
+    name: str
+    model: Network
+    example_inputs: tuple[Any, ...]
+    data: Data | None
+    digest: str
+
+
+def load_subject(
+    model: str,
+    *,
+    weights: Path | None,
+    input_shape: tuple[int, ...] | None,
+    data: str | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    seed: int,
+) -> Subject:
+    """Load what a command line names.
+
+    Raises:
+        InputError: a name, a file or a shape that does not fit.
+        MissingError: a package that the model or the data need.
+    """
+    source = load_source(model, weights=weights, input_shape=input_shape, seed=seed)
+    named = data or source.data
+    images = (
+        load_data(named, mean=mean or source.mean, std=std or source.std, input_shape=source.input_shape, seed=seed)
+        if named
+        else None
+    )
+    generator = torch.Generator().manual_seed(seed)
+    return Subject(
+        source.name, source.model, (torch.randn(source.input_shape, generator=generator),), images, source.digest
+    )
+
+
+def python_subject(model: nn.Module, example_inputs: Any, data: Data | str | None) -> Subject:
+    """Take a network and an example input as Python objects; `data` may be a source as on the command line.
+
+    Raises:
+        InputError: the example input does not hold one sample.
+    """
+    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    first = next((one for one in inputs if isinstance(one, torch.Tensor)), None)
+    if first is None or not first.ndim or first.shape[0] != 1:
+        shape = tuple(first.shape) if first is not None else type(example_inputs).__name__
+        raise InputError(f"the example input is {shape}, not one sample", remedy="latency is that of batch size 1")
+    images = load_data(data, input_shape=tuple(first.shape)) if isinstance(data, str) else data
+    return Subject(type(model).__name__, model, inputs, images, state_digest(model))

@@ -1,0 +1,99 @@
+"""A run in progress: what its steps have done so far, so that `--resume` goes on where a kill stopped it.
+
+The bundle's folder appears only when it is complete; until then everything lies in a hidden folder beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edgeprune.errors import BudgetError, InputError, NumericsError
+from edgeprune.records import read_json, write_json
+
+JOB = "edgeprune.job/1"
+STEP = "edgeprune.step/1"
+
+
+class Workspace:
+    """The hidden folder of one run.
+
+    Args:
+        out: the folder that the bundle will have.
+        job: what was asked for, as JSON; a run can only be resumed by the same job.
+        resume: go on with what is there.
+        force: a bundle that is there already may be replaced.
+
+    Raises:
+        InputError: the folder can't be written, holds something else, or what is there belongs to another job.
+    """
+
+    def __init__(self, out: Path, job: Mapping[str, Any], *, resume: bool = False, force: bool = False) -> None:
+        self.out = out
+        if out.exists() and any(out.iterdir()):
+            if not force:
+                raise InputError(f"output folder {out} exists already", remedy="give --force to replace it")
+            if not (out / "manifest.json").is_file():
+                raise InputError(f"{out} holds something that is not a bundle", remedy="name another folder with --out")
+        self.folder = out.parent / f".{out.name}.partial"
+        self._made: list[Path] = []
+        asked = json.loads(json.dumps(job))
+        if resume and (self.folder / "job.json").exists():
+            before = {k: v for k, v in read_json(self.folder / "job.json", JOB).items() if k != "schema"}
+            changed = sorted(name for name in {*before, *asked} if before.get(name) != asked.get(name))
+            if changed:
+                name = changed[0]
+                raise InputError(
+                    f"the run in {self.folder} was started with {name}={before.get(name)!r}, not {asked.get(name)!r}",
+                    remedy="give the same options, or start again without --resume",
+                )
+            return
+        try:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._made = [parent for parent in self.folder.parents if not parent.exists()]
+            self.folder.mkdir(parents=True)
+            write_json(self.folder / "job.json", JOB, asked)
+        except OSError as error:
+            raise InputError(
+                f"{self.folder} can't be written: {error.strerror}", remedy="choose another folder with --out"
+            ) from error
+
+    def once(self, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what `work` returned, now or in the run that is resumed; it must be JSON."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            write_json(path, STEP, {"result": dict(work())})
+        return dict(read_json(path, STEP)["result"])
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file of the run."""
+        return self.folder / name
+
+    def finish(self, bundle: Path) -> None:
+        """Move the complete bundle to its place in one step, and drop the rest."""
+        if self.out.exists():
+            shutil.rmtree(self.out)
+        bundle.rename(self.out)
+        self.discard()
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave nothing behind where the same command would only fail again; else keep it for `--resume`."""
+        if isinstance(error, InputError | BudgetError | NumericsError):
+            self.discard()
+
+    def discard(self) -> None:
+        """Forget the run, and the folders that were made for it if nothing else is in them."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for parent in self._made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()

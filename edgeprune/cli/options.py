@@ -1,0 +1,176 @@
+"""Every option, defined once; a verb's options are a frozen dataclass of them.
+
+The job verbs build on each other: what `profile` takes `plan` takes as well, and what `plan` takes `export` takes.
+No option is required here, since a configuration file may give it; `job()` says what is missing in the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from edgeprune.errors import InputError
+from edgeprune.job import MODEL_FORMS, Job, default_out
+from edgeprune.units import parse_floats, parse_latency, parse_shape
+
+# Said here once more, since the table itself needs torch; a test compares the two.
+CRITERIA = "taylor, l1, l2, bn_scale, group_taylor, group_l1, group_l2"
+
+
+def _flag(name: str, says: str) -> Any:
+    return typer.Option(name, help=says)
+
+
+def _value(metavar: str | None, says: str, *, show_default: bool | str = True) -> Any:
+    return typer.Option(metavar=metavar, help=says, show_default=show_default)
+
+
+def _argument(metavar: str, says: str) -> Any:
+    return typer.Argument(metavar=metavar, help=says)
+
+
+_TARGET = _value("T", "Kind of hardware: a name that `edgeprune targets` lists.")
+_DEVICE = _value("D", "Where to measure: local or ssh://user@host[:port].")
+_DEVICES = _value("D", "Where to measure: local or ssh://user@host[:port]. May be repeated.")
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every verb takes."""
+
+    json: Annotated[bool, _flag("--json", "Print one JSON object on stdout.")] = False
+    quiet: Annotated[bool, _flag("--quiet", "Show no progress.")] = False
+    verbose: Annotated[bool, _flag("--verbose", "Leave nothing out; show the libraries' warnings.")] = False
+    debug: Annotated[bool, _flag("--debug", "Show the trace of an error.")] = False
+    show_config: Annotated[bool, _flag("--show-config", "Print each value with its origin and stop.")] = False
+
+
+@dataclass(frozen=True)
+class TargetsOptions(Common):
+    """What `targets` takes: nothing of its own."""
+
+
+@dataclass(frozen=True)
+class DoctorOptions(Common):
+    """What `doctor` takes."""
+
+    target: Annotated[str | None, _TARGET] = None
+    device: Annotated[str, _DEVICE] = "local"
+
+
+@dataclass(frozen=True)
+class VerifyOptions(Common):
+    """What `verify` takes."""
+
+    bundle: Annotated[Path | None, _argument("BUNDLE", "Folder that `export` wrote.")] = None
+    device: Annotated[str, _DEVICE] = "local"
+
+
+@dataclass(frozen=True)
+class ProfileOptions(Common):
+    """What `profile` takes: a network, a device, and which widths are asked about."""
+
+    model: Annotated[str | None, _argument("MODEL", f"{MODEL_FORMS}.")] = None
+    weights: Annotated[Path | None, _value("FILE", ".safetensors, or a .pt/.pth state dict.")] = None
+    input: Annotated[str | None, _value("SHAPE", "Of one call, like 1x3x224x224.")] = None
+    seed: Annotated[int, _value("N", "Of everything that is drawn.")] = 0
+    target: Annotated[str | None, _TARGET] = None
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16", "int8"] | None,
+        _value(None, "Of the engine.", show_default="the target's own"),
+    ] = None
+    threads: Annotated[int | None, _value("N", "For the runtime.", show_default="the target's own")] = None
+    device: Annotated[list[str], _DEVICES] = field(default_factory=lambda: ["local"])
+    lock: Annotated[list[str], _value("PATTERN", "Module names never narrowed. May be repeated.")] = field(
+        default_factory=list
+    )
+    align: Annotated[int | None, _value("N", "Widths are multiples of N.", show_default="as measured")] = None
+
+    def job(self) -> Job:
+        """Return the job that these options describe; `checked()` is the caller's.
+
+        Raises:
+            InputError: no model or no target, or a text that is no shape.
+        """
+        if self.model is None:
+            raise InputError("no MODEL was named", remedy=f"name {MODEL_FORMS}, here or as model in edgeprune.toml")
+        if self.target is None:
+            raise InputError("no target was named", remedy="add --target T; `edgeprune targets` lists them")
+        return Job(
+            model=self.model,
+            target=self.target,
+            weights=self.weights,
+            input_shape=None if self.input is None else parse_shape(self.input),
+            precision=self.precision,
+            threads=self.threads,
+            devices=tuple(self.device),
+            seed=self.seed,
+            lock=tuple(self.lock),
+            align=self.align,
+        )
+
+
+@dataclass(frozen=True)
+class PlanOptions(ProfileOptions):
+    """What `plan` takes: `profile`'s, a latency, and the data that tell which channels matter."""
+
+    latency: Annotated[str | None, _value("L", "10ms, 800us, or 60% of the dense network's own.")] = None
+    data: Annotated[str | None, _value("D", "Folder with train/ and val/, FILE.npz, FILE.py:FUNCTION or demo.")] = None
+    mean: Annotated[str | None, _value("M,M,M", "A channel's mean, of pixels in [0, 1].")] = None
+    std: Annotated[str | None, _value("S,S,S", "A channel's deviation, of pixels in [0, 1].")] = None
+    criterion: Annotated[str | None, _value("C", f"What scores the channels: {CRITERIA}.")] = None
+
+    def job(self) -> Job:
+        """Return the job that these options describe, its latency left open: `plan` takes several."""
+        return replace(
+            super().job(),
+            data=self.data,
+            mean=None if self.mean is None else parse_floats(self.mean),
+            std=None if self.std is None else parse_floats(self.std),
+            criterion=self.criterion,
+        )
+
+    def latency_text(self) -> str:
+        """Return what --latency says.
+
+        Raises:
+            InputError: it was not given.
+        """
+        if self.latency is None:
+            raise InputError("no latency was given", remedy="add --latency, like --latency 10ms or --latency 60%")
+        return self.latency
+
+
+@dataclass(frozen=True)
+class ExportOptions(PlanOptions):
+    """What `export` takes: `plan`'s, and how the run goes."""
+
+    out: Annotated[Path | None, _value("DIR", "The bundle's folder.", show_default="runs/MODEL-TARGET")] = None
+    epochs: Annotated[int | None, _value("N", "Of recovery after the cut.", show_default="3 with data, 0 without")] = (
+        None
+    )
+    max_drop: Annotated[float | None, _value("POINTS", "Accuracy that may be lost; more ends with exit 6.")] = None
+    rounds: Annotated[int, _value("N", "How often a measured miss may be corrected.")] = 4
+    dry_run: Annotated[bool, _flag("--dry-run", "Stop after the plan; write nothing.")] = False
+    resume: Annotated[bool, _flag("--resume", "Pick up an interrupted run.")] = False
+    force: Annotated[bool, _flag("--force", "Replace what is in the bundle's folder.")] = False
+    allow_unverified: Annotated[bool, _flag("--allow-unverified", "Exit 0 though nothing could be measured.")] = False
+
+    def job(self) -> Job:
+        """Return the job that these options describe."""
+        job = super().job()
+        return replace(
+            job,
+            latency=parse_latency(self.latency_text()),
+            out=self.out or default_out(job.model, job.target),
+            epochs=self.epochs,
+            max_drop=self.max_drop,
+            rounds=self.rounds,
+            dry_run=self.dry_run,
+            resume=self.resume,
+            force=self.force,
+            allow_unverified=self.allow_unverified,
+        )

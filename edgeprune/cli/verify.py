@@ -1,0 +1,24 @@
+"""`edgeprune verify`."""
+
+from __future__ import annotations
+
+from edgeprune.cli.options import VerifyOptions
+from edgeprune.cli.output import finish, running
+from edgeprune.errors import InputError
+from edgeprune.job import check_device
+
+
+def verify(options: VerifyOptions) -> int:
+    """Check a bundle's numerics, accuracy and latency."""
+    if options.bundle is None:
+        raise InputError("no BUNDLE was named", remedy="name the folder that `edgeprune export` wrote")
+    if not options.bundle.is_dir():
+        raise InputError(f"bundle {options.bundle} is not a folder", remedy="name one that `edgeprune export` wrote")
+    check_device(options.device)
+    with running(options) as progress:
+        from edgeprune import pipeline
+        from edgeprune.report.text import LATENCY_MEANS
+
+        progress.say(LATENCY_MEANS)
+        result = pipeline.verify(options.bundle, options.device, progress)
+    return finish(options, result)

@@ -1,0 +1,181 @@
+"""The objects that `--json` prints; what a person reads is made from the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeprune.budget.solve import Solution
+from edgeprune.graph.plan import WidthPlan
+from edgeprune.prepare import Prepared
+from edgeprune.shipping import Shipped
+from edgeprune.units import LatencyBudget, format_ms
+from edgeprune.verification.recheck import Recheck
+from edgeprune.verification.verdict import Verdict
+
+
+def export_document(
+    ready: Prepared,
+    out: Path,
+    baseline: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    plan: WidthPlan,
+    shipped: Shipped,
+    pruned_accuracy: float | None,
+    verdict: Verdict,
+) -> dict[str, Any]:
+    """Return `edgeprune.export/1`."""
+    return {
+        "schema": "edgeprune.export/1",
+        "status": verdict.status,
+        "target": ready.job.target,
+        "fingerprint": dict(ready.bench.fingerprint().to_json()),
+        "bundle": str(out),
+        "latency_ms": {
+            "budget": baseline["budget_ms"],
+            "dense": baseline["dense_ms"],
+            "predicted": chosen["predicted_ms"],
+            "measured": shipped.measured.median_ms,
+            "p90": shipped.measured.p90_ms,
+            "floor": chosen["floor_ms"],
+        },
+        "rounds": chosen["rounds"],
+        "accuracy": {"dense": baseline["accuracy"], "pruned": pruned_accuracy, "engine": shipped.accuracy},
+        **_sizes(ready, plan),
+        "numerics": shipped.numerics,
+        "plan": _groups(ready, plan.widths),
+        "solver": chosen["solver"],
+        "steps": ready.steps,
+        "reasons": list(verdict.reasons),
+    }
+
+
+def planned_document(ready: Prepared, budget: LatencyBudget, solution: Solution, lowest: Solution) -> dict[str, Any]:
+    """Return `edgeprune.export/1` of a dry run: status `planned`, nothing measured but the dense network."""
+    plan = ready.choice.plan(solution.widths)
+    dense_ms = ready.dense.median_ms
+    predicted = ready.table.predict(plan.widths)
+    return {
+        "schema": "edgeprune.export/1",
+        "status": "planned",
+        "target": ready.job.target,
+        "fingerprint": dict(ready.bench.fingerprint().to_json()),
+        "bundle": None,
+        "latency_ms": {
+            "budget": budget.of(dense_ms),
+            "dense": dense_ms,
+            "predicted": predicted.ms * ready.drift,
+            "measured": None,
+            "p90": None,
+            "floor": lowest.cost_us / 1000 * ready.drift,
+        },
+        "band_ms": [predicted.low_ms * ready.drift, predicted.high_ms * ready.drift],
+        "rounds": 0,
+        "max_rounds": ready.job.rounds,
+        "accuracy": {"dense": None, "pruned": None, "engine": None},
+        **_sizes(ready, plan),
+        "numerics": {"slim_vs_masked": None, "onnx_vs_torch": None, "engine_vs_torch": None},
+        "plan": _groups(ready, plan.widths),
+        "solver": {"gap": solution.gap, "seconds": solution.seconds},
+        "steps": ready.steps,
+    }
+
+
+def announcement(planned: Mapping[str, Any], out: Path, epochs: int) -> str:
+    """Return in one line what is going to happen, from the document of the dry run."""
+    latency = planned["latency_ms"]
+    narrower = sum(group["width"] < group["of"] for group in planned["plan"].values())
+    low, high = planned["band_ms"]
+    return (
+        f"Plan: dense {format_ms(latency['dense'])}, budget {format_ms(latency['budget'])}, floor "
+        f"{format_ms(latency['floor'])}; predicted {format_ms(latency['predicted'])} ({format_ms(low)} to "
+        f"{format_ms(high)}) with {narrower} of {len(planned['plan'])} groups narrower; up to "
+        f"{planned['max_rounds']} networks are built and measured, then {epochs} epochs of recovery; "
+        f"the bundle goes to {out}."
+    )
+
+
+def plans_document(
+    ready: Prepared, rungs: Sequence[tuple[LatencyBudget, Solution | None]], lowest: Solution
+) -> dict[str, Any]:
+    """Return `edgeprune.plans/1`: one entry a budget; those under the floor have null predictions."""
+    return {
+        "schema": "edgeprune.plans/1",
+        "target": ready.job.target,
+        "fingerprint": dict(ready.bench.fingerprint().to_json()),
+        "latency_ms": {"dense": ready.dense.median_ms, "floor": lowest.cost_us / 1000 * ready.drift},
+        "plans": [_rung(ready, budget, solution) for budget, solution in rungs],
+        "steps": ready.steps,
+    }
+
+
+def profile_document(ready: Prepared) -> dict[str, Any]:
+    """Return `edgeprune.profile/1`: the dense network's layers, and how the table knows them."""
+    layers = ready.table.layers(WidthPlan.dense(ready.graph).widths)
+    return {
+        "schema": "edgeprune.profile/1",
+        "target": ready.job.target,
+        "fingerprint": dict(ready.bench.fingerprint().to_json()),
+        "latency_ms": {"dense": ready.dense.median_ms},
+        "networks": len(ready.table.records),
+        "error": ready.table.error,
+        "rows": dict(Counter(source for _, _, source in layers)),
+        "layers": [{"name": row.name, "kind": row.op, "ms": us / 1000, "source": source} for row, us, source in layers],
+        "table": str(ready.store.folder(ready.bench.fingerprint())),
+        "steps": ready.steps,
+    }
+
+
+def verify_document(bundle: Path, before: Mapping[str, Any], checked: Recheck) -> dict[str, Any]:
+    """Return `edgeprune.verify/1`."""
+    return {
+        "schema": "edgeprune.verify/1",
+        "status": checked.verdict.status,
+        "target": before["target"],
+        "fingerprint": checked.fingerprint,
+        "bundle": str(bundle),
+        "latency_ms": {
+            "budget": before["latency_ms"]["budget"],
+            "dense": before["latency_ms"]["dense"],
+            "at_export": before["latency_ms"]["measured"],
+            "measured": checked.measured.median_ms,
+            "p90": checked.measured.p90_ms,
+        },
+        "accuracy": {"dense": before["accuracy"]["dense"], "engine": checked.accuracy},
+        "numerics": checked.numerics,
+        "reasons": list(checked.verdict.reasons),
+    }
+
+
+def _rung(ready: Prepared, budget: LatencyBudget, solution: Solution | None) -> dict[str, Any]:
+    wanted = {"budget": budget.of(ready.dense.median_ms)}
+    if solution is None:
+        return {**wanted, "predicted": None, "band": None, "value": None, "plan": None, "solver": None}
+    plan = ready.choice.plan(solution.widths)
+    predicted = ready.table.predict(plan.widths)
+    return {
+        **wanted,
+        "predicted": predicted.ms * ready.drift,
+        "band": [predicted.low_ms * ready.drift, predicted.high_ms * ready.drift],
+        "coverage": predicted.coverage,
+        "value": solution.value,
+        **_sizes(ready, plan),
+        "plan": _groups(ready, plan.widths),
+        "solver": {"gap": solution.gap, "seconds": solution.seconds},
+    }
+
+
+def _sizes(ready: Prepared, plan: WidthPlan) -> dict[str, Any]:
+    return {
+        "macs": {"dense": ready.graph.macs(), "pruned": plan.macs},
+        "params": {"dense": ready.graph.params(), "pruned": plan.params},
+    }
+
+
+def _groups(ready: Prepared, widths: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        group.name: {"width": widths[group.name], "of": group.channels, "modules": list(group.modules)}
+        for group in ready.graph
+    }

@@ -1,0 +1,204 @@
+"""Job: everything that a person asks for, as one frozen value.
+
+It is checked here as far as that takes neither torch nor a device, so that a slip of the pen costs no minute.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeprune import usercode
+from edgeprune.errors import InputError, nearest
+from edgeprune.targets.target import find_target
+from edgeprune.units import LatencyBudget
+
+MODEL_FORMS = "demo, torchvision:NAME, timm:NAME, FILE.py:FUNCTION or a bundle's folder"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to make smaller, for which target, and what may be done to reach it.
+
+    Attributes:
+        model: `demo`, `torchvision:NAME`, `timm:NAME`, `FILE.py:FUNCTION` or the folder of a bundle.
+        target: a name from profiles/.
+        latency: the budget; None where none is needed (a profile, or a ladder of plans).
+        weights: file with the network's weights; None keeps what the model comes with.
+        input_shape: of one call, batch 1 included; None takes the model's own.
+        data: `demo`, a folder with train/ and val/, `FILE.npz`, `FILE.py:FUNCTION`; None takes the model's own, if any.
+        mean: a number a channel, subtracted from pixels in [0, 1].
+        std: a number a channel, by which the difference is divided.
+        precision: of the engine; None takes the target's own.
+        threads: that the runtime may use; None takes the target's own.
+        devices: where to measure: `local` or `ssh://user@host[:port]`.
+        out: the bundle's folder; None where nothing is written.
+        seed: of everything that is drawn.
+        epochs: of recovery after the cut; None means 3 with data and 0 without.
+        max_drop: the accuracy that may be lost, in percentage points; None sets no floor.
+        lock: patterns of module names that are never narrowed.
+        align: widths are multiples of this; None takes what the measurements say.
+        rounds: how often a measured miss may be corrected.
+        criterion: what scores the channels; None takes the best that the data allow.
+        dry_run: stop after the plan.
+        resume: pick up an interrupted run in `out`.
+        force: replace what is in `out`.
+        allow_unverified: a result that could not be measured is a success.
+    """
+
+    model: str
+    target: str
+    latency: LatencyBudget | None = None
+    weights: Path | None = None
+    input_shape: tuple[int, ...] | None = None
+    data: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    precision: str | None = None
+    threads: int | None = None
+    devices: tuple[str, ...] = ("local",)
+    out: Path | None = None
+    seed: int = 0
+    epochs: int | None = None
+    max_drop: float | None = None
+    lock: tuple[str, ...] = ()
+    align: int | None = None
+    rounds: int = 4
+    criterion: str | None = None
+    dry_run: bool = False
+    resume: bool = False
+    force: bool = False
+    allow_unverified: bool = False
+
+    def checked(self) -> Job:
+        """Return this job once everything about it has been checked that needs neither torch nor the device.
+
+        Raises:
+            InputError: a name, a number or a path that cannot be right; nothing has been written then.
+        """
+        target = find_target(self.target)
+        if self.precision is not None and self.precision not in target.precisions:
+            raise InputError(
+                f"precision {self.precision!r} is not for target {target.name}",
+                remedy=f"use {', '.join(target.precisions)}",
+            )
+        _check_model(self.model)
+        _check_files(self.weights, self.data)
+        _check_input(self.input_shape, self.mean, self.std)
+        _check_numbers(self)
+        for device in self.devices:
+            check_device(device)
+        if self.resume and self.force:
+            raise InputError(
+                "--resume and --force were both given",
+                remedy="give --resume to continue the interrupted run, or --force to replace it",
+            )
+        if self.out is not None and not self.dry_run:
+            _check_out(self.out, may_exist=self.resume or self.force)
+        return self
+
+
+def default_out(model: str, target: str) -> Path:
+    """Return the folder a bundle goes to when none is named: `runs/MODEL-TARGET` under the working folder."""
+    name = model.rpartition(":")[2]
+    return Path("runs") / f"{Path(name).name}-{target}"
+
+
+def check_device(device: str) -> None:
+    """Refuse what is neither `local` nor an ssh:// address with a host.
+
+    Raises:
+        InputError: of another form.
+    """
+    address = device.removeprefix("ssh://")
+    if device == "local" or (address != device and address.rpartition("@")[2].partition(":")[0]):
+        return
+    raise InputError(
+        f"device {device!r} is neither 'local' nor an ssh address{nearest(device, ['local'])}",
+        remedy="write it like --device local or --device ssh://user@host",
+    )
+
+
+def _check_model(model: str) -> None:
+    if usercode.is_function_name(model):
+        _check_function(model)
+    elif model != "demo" and not model.startswith(("torchvision:", "timm:")) and not Path(model).is_dir():
+        hint = nearest(model, ["demo", "torchvision:", "timm:"])
+        raise InputError(f"model {model!r} is nothing that is known{hint}", remedy=f"name {MODEL_FORMS}")
+
+
+def _check_files(weights: Path | None, data: str | None) -> None:
+    if weights is not None and not weights.is_file():
+        problem = "is a folder" if weights.is_dir() else "does not exist"
+        raise InputError(f"weights file {weights} {problem}", remedy="check the path given to --weights")
+    if data is None or data == "demo":
+        return
+    if usercode.is_function_name(data):
+        _check_function(data)
+    elif not Path(data).exists():
+        raise InputError(
+            f"data {data} does not exist",
+            remedy="name a folder with train/ and val/, a FILE.npz, FILE.py:FUNCTION or demo",
+        )
+
+
+def _check_function(text: str) -> None:
+    path = Path(text if text.endswith(".py") else text.rpartition(":")[0])
+    if not path.is_file():
+        raise InputError(f"{path} does not exist", remedy="check the path in FILE.py:FUNCTION")
+    if path == Path(text):
+        raise InputError(f"{text} does not say which function to call", remedy=f"write it like {text}:FUNCTION")
+
+
+def _check_input(shape: tuple[int, ...] | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
+    if shape is not None and (len(shape) < 2 or shape[0] != 1):
+        text = "x".join(map(str, shape))
+        raise InputError(
+            f"input {text} is not one sample with its batch dimension",
+            remedy="latency is that of one sample: write it like 1x3x224x224",
+        )
+    if (mean is None) != (std is None):
+        given, other = ("--std", "--mean") if mean is None else ("--mean", "--std")
+        raise InputError(f"{given} was given without {other}", remedy="give both, or neither")
+    if mean is None or std is None:
+        return
+    if len(mean) != len(std):
+        raise InputError(f"--mean has {len(mean)} values and --std has {len(std)}", remedy="give one a channel to each")
+    if not all(map(math.isfinite, mean)) or not all(value > 0 and math.isfinite(value) for value in std):
+        raise InputError(f"--mean {mean} --std {std} cannot be divided by", remedy="give finite means and stds above 0")
+    if shape is not None and len(shape) > 2 and len(mean) != shape[1]:
+        raise InputError(
+            f"--mean has {len(mean)} values and the input has {shape[1]} channels", remedy="give one value a channel"
+        )
+
+
+def _check_numbers(job: Job) -> None:
+    least = {"threads": 1, "epochs": 0, "align": 1, "rounds": 1, "max-drop": 0, "seed": 0}
+    for name, bound in least.items():
+        value = getattr(job, name.replace("-", "_"))
+        if value is not None and not value >= bound:  # not (value < bound): NaN is refused as well
+            raise InputError(f"--{name} {value} is below {bound}", remedy=f"give --{name} {bound} or more")
+
+
+def _check_out(out: Path, *, may_exist: bool) -> None:
+    if out.exists() and not may_exist:
+        raise InputError(
+            f"output folder {out} exists already",
+            remedy="--resume continues an interrupted run, --force replaces it, --out DIR goes elsewhere",
+        )
+    if out.exists() and not out.is_dir():
+        raise InputError(f"output {out} is a file", remedy="name a folder with --out DIR")
+    whole, here = out.resolve(), Path.cwd()
+    if whole in (here, *here.parents):
+        raise InputError(
+            f"output folder {out} contains the working folder", remedy="name one of its own with --out DIR"
+        )
+    existing = next(folder for folder in (whole, *whole.parents) if folder.exists())
+    if not existing.is_dir():
+        raise InputError(f"{existing} is a file, so {out} cannot be made in it", remedy="choose another --out DIR")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{existing} cannot be written to", remedy="choose another --out DIR, or change its permissions"
+        )

@@ -1,0 +1,198 @@
+"""The host's side of measuring: one target on one device, ready to describe, time, run and build models."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import onnx
+
+from edgeprune.errors import InputError, MissingError
+from edgeprune.latency.measure import Measurement, Rule
+from edgeprune.runtimes.base import LayerTime, SessionSettings
+from edgeprune.runtimes.registry import find_record
+from edgeprune.targets.clocks import Finding
+from edgeprune.targets.device import Answer, Device
+from edgeprune.targets.local import LocalDevice
+from edgeprune.targets.target import Fingerprint, Target, find_target
+
+_WORKER = "edgeprune.latency.worker"
+_START_S = 120.0
+_EACH_MODEL_S = 600.0
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """A model's time, layer by layer and as a whole.
+
+    Attributes:
+        rows: the primitives, in execution order, timed in place with the per-layer clocks on.
+        engine: the whole model, without those clocks. The rows need not add up to it.
+        properties: what the compiled model says about itself.
+    """
+
+    rows: tuple[LayerTime, ...]
+    engine: Measurement
+    properties: dict[str, str]
+
+
+class Bench:
+    """One target on one device with its settings. Leaving it as a context closes the device."""
+
+    def __init__(self, target: Target, device: Device, settings: SessionSettings) -> None:
+        self.target = target
+        self.device = device
+        self.settings = settings
+
+    def fingerprint(self) -> Fingerprint:
+        """Describe what measurements on this bench are comparable with, read off a small compiled model."""
+        found = self._call("describe", {}, {"model": _tiny_model()}).result
+        return Fingerprint(
+            {
+                **found["hardware"],
+                **found["properties"],
+                "runtime": self.target.runtime,
+                "runtime_version": found["runtime_version"],
+                "affinity": found["affinity"],
+            }
+        )
+
+    def measure(self, models: Mapping[str, bytes], rule: Rule | None = None) -> dict[str, Measurement]:
+        """Time several ONNX models, interleaved; by `rule`, or by the usual one."""
+        found = self._call("measure", {"rule": (rule or Rule()).to_json()}, models).result
+        return {name: Measurement.from_json(found[name]["measurement"]) for name in models}
+
+    def layers(
+        self, models: Mapping[str, bytes], rule: Rule | None = None, layers_s: float = 2.0
+    ) -> dict[str, LayerTimes]:
+        """Time several ONNX models layer by layer, about `layers_s` seconds each, and each whole engine by `rule`."""
+        found = self._call("layers", {"rule": (rule or Rule()).to_json(), "layers_s": layers_s}, models).result
+        return {
+            name: LayerTimes(
+                rows=tuple(LayerTime.from_json(row) for row in found[name]["rows"]),
+                engine=Measurement.from_json(found[name]["engine"]),
+                properties=found[name]["properties"],
+            )
+            for name in models
+        }
+
+    def outputs(self, model: bytes, inputs: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        """Run `model` on the device over all rows of `inputs` (one array for each input of the model).
+
+        Returns:
+            One array for each output of the model, with as many rows as the inputs.
+        """
+        names = _input_names(model)
+        if len(names) != len(inputs) or len({len(array) for array in inputs}) != 1:
+            shapes = ", ".join(str(array.shape) for array in inputs)
+            raise InputError(
+                f"the model has inputs {', '.join(names)}, but arrays of shapes {shapes} were given",
+                remedy="give one array for each input, with equally many rows",
+            )
+        stored = io.BytesIO()
+        # allow_pickle must stay out of the names: they are the model's.
+        np.savez(stored, **dict(zip(names, inputs, strict=True)))  # type: ignore[arg-type]
+        answer = self._call("outputs", {}, {"model": model, "inputs": stored.getvalue()})
+        with np.load(io.BytesIO(answer.files["outputs.npz"]), allow_pickle=False) as results:
+            return [results[name] for name in answer.result["outputs"]]
+
+    def build(self, model: bytes) -> dict[str, bytes]:
+        """Build the engine of `model` on the device; return its files by name."""
+        return self._call("build", {}, {"model": model}).files
+
+    def findings(self) -> list[Finding]:
+        """Return what about the device makes times less repeatable."""
+        return [Finding.from_json(finding) for finding in self._call("examine", {}, {}).result["findings"]]
+
+    def close(self) -> None:
+        """Let go of the device."""
+        self.device.close()
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, function: str, arguments: Mapping[str, Any], files: Mapping[str, bytes]) -> Answer:
+        settings = {
+            "runtime": self.target.runtime,
+            "precision": self.settings.precision,
+            "threads": self.settings.threads,
+        }
+        timeout_s = _START_S + _EACH_MODEL_S * len(files)
+        return self.device.call(f"{_WORKER}:{function}", {**settings, **arguments}, files, timeout_s)
+
+
+def open_bench(
+    target_name: str, *, device: str = "local", precision: str | None = None, threads: int | None = None
+) -> Bench:
+    """Open a target on a device; nothing is started before the first call.
+
+    Args:
+        target_name: name of a profile.
+        device: `local`.
+        precision: None takes the profile's default.
+        threads: None takes the profile's default.
+
+    Raises:
+        InputError: an unknown name, or a precision or a number of threads that the target does not have.
+        MissingError: no such device can be reached, or the runtime is not there.
+    """
+    target = find_target(target_name)
+    precision = precision or target.precision
+    if precision not in target.precisions:
+        raise InputError(
+            f"precision {precision!r} is not for target {target.name}", remedy=f"use {', '.join(target.precisions)}"
+        )
+    threads = target.threads if threads is None else threads
+    if threads < 0:
+        raise InputError(f"{threads} threads", remedy="use --threads 1 or more")
+    if device != "local":
+        _refuse_remote(device)
+    if target.record is None or "local" not in target.devices:
+        raise MissingError(
+            f"no {target.title} is reachable from here: {target.needs}", remedy=" or ".join(target.remedy)
+        )
+    record = find_record(target.runtime)
+    if not record.installed():
+        raise MissingError(f"{record.title} is not installed", remedy=record.install)
+    return Bench(target, LocalDevice(), SessionSettings(precision, threads or os.cpu_count() or 1))
+
+
+def _refuse_remote(device: str) -> None:
+    if device.startswith("ssh://"):
+        raise MissingError(f"{device} cannot be reached: this version has no ssh yet", remedy="use --device local")
+    raise InputError(f"device {device!r} is not known", remedy="use local, or ssh://user@host")
+
+
+def _input_names(model: bytes) -> list[str]:
+    graph = onnx.load_model_from_string(model).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    return [port.name for port in graph.input if port.name not in stored]
+
+
+def _tiny_model() -> bytes:
+    """Return a small convolution and its activation: enough for a compiled model's properties to be real."""
+    weight = np.full((16, 16, 3, 3), 0.01, np.float32)
+    nodes = [
+        onnx.helper.make_node("Conv", ["input", "weight"], ["conv"], name="conv", pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Relu", ["conv"], ["relu"], name="relu"),
+    ]
+    shape = [1, 16, 16, 16]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "tiny",
+        [onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, shape)],
+        [onnx.helper.make_tensor_value_info("relu", onnx.TensorProto.FLOAT, shape)],
+        [onnx.numpy_helper.from_array(weight, "weight")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())

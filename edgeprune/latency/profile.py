@@ -1,0 +1,170 @@
+"""Fill a latency table: which whole networks to build and time, so that few builds say most.
+
+Layers are timed in place, inside whole networks, because layers timed alone don't add up. Every network gives one
+point of every layer's staircase. The first networks take widths freely, to find the steps; the later ones take only
+widths that the steps make worth having, since those are what a plan is made of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from edgeprune.errors import TableError
+from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.layers import EngineNode
+from edgeprune.graph.plan import WidthPlan
+from edgeprune.latency.bench import Bench, LayerTimes
+from edgeprune.latency.predict import NetworkTable, anchor_of
+from edgeprune.latency.table import NetworkRecord, Row, TableStore
+from edgeprune.progress import SILENT, Progress
+
+FREE_NETWORKS = 8
+STEPPED_NETWORKS = 14
+
+PAUSE_S = 5.0
+"""A device that was too busy is left alone for so long before the second try, and longer before the third."""
+
+
+class NetworkSource(Protocol):
+    """A network that can be had as ONNX at any width plan."""
+
+    graph: ChannelGraph
+
+    @property
+    def nodes(self) -> Mapping[str, EngineNode]:
+        """Nodes of the exported dense network by name."""
+
+    def at(self, plan: WidthPlan) -> bytes:
+        """Return the network at `plan` as a serialized ONNX model."""
+
+
+def signature_of(nodes: Mapping[str, EngineNode]) -> str:
+    """Return a hash of the network's nodes, their sizes, and how these follow from the groups."""
+    text = json.dumps(
+        [
+            [n.name, n.op, n.detail, n.size, n.cin.fixed, dict(n.cin.parts), n.cout.fixed, dict(n.cout.parts)]
+            for n in nodes.values()
+        ]
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fill(
+    source: NetworkSource, bench: Bench, store: TableStore, *, seed: int = 0, progress: Progress = SILENT
+) -> NetworkTable:
+    """Measure what the table lacks for this network, and return the network's part of it.
+
+    What was measured before, by whatever run, is used; each network is on disk as soon as it was timed.
+
+    Raises:
+        TableError: the machine was too busy for the dense network's measurement to be trusted.
+    """
+    table = store.load(bench.fingerprint())
+    network = signature_of(source.nodes)
+    total = 1 + FREE_NETWORKS + STEPPED_NETWORKS
+    with progress.step("measuring the latency table", total) as step:
+        for number in range(total):
+            known = NetworkTable(table, network, source.nodes)
+            if len(known.records) <= number:
+                plan = _plan(number, source.graph, known, seed)
+                record = measure_network(source, plan, bench, network)
+                table = store.add(table, record)
+                note = f"{record.engine_ms:.3g} ms"
+            else:
+                note = "known"
+            step.advance(note=f"network {number + 1} of {total}: {note}")
+    return NetworkTable(table, network, source.nodes)
+
+
+def measure_network(
+    source: NetworkSource, plan: WidthPlan, bench: Bench, network: str, *, tries: int = 3
+) -> NetworkRecord:
+    """Build and time one network, end to end and layer by layer in place.
+
+    Raises:
+        TableError: after `tries` the machine was still too busy for the measurement to be trusted.
+    """
+    model = source.at(plan)
+    for number in range(tries):
+        time.sleep(PAUSE_S * number)
+        times = bench.layers({"network": model})["network"]
+        if times.engine.trusted:
+            return _record(times, plan, source.nodes, network)
+    raise TableError(
+        f"the measurement can't be trusted: {times.engine.reason}",
+        remedy="stop what else runs on the device (edgeprune doctor shows it), then run the same command with --resume",
+    )
+
+
+def _record(times: LayerTimes, plan: WidthPlan, nodes: Mapping[str, EngineNode], network: str) -> NetworkRecord:
+    rows = []
+    inserted = 0.0
+    for found in times.rows:
+        named = tuple(name for name in found.nodes if name in nodes)
+        if not named:
+            inserted += found.us
+            continue
+        op = "+".join(nodes[name].op for name in named)
+        rows.append(Row(named, anchor_of(named, nodes).key(plan.widths, op), found.us))
+    return NetworkRecord(network, dict(plan.widths), times.engine.median_ms, times.engine.spread, tuple(rows), inserted)
+
+
+def _plan(number: int, graph: ChannelGraph, known: NetworkTable, seed: int) -> WidthPlan:
+    """Return the plan of the numbered network: the dense one, then free widths, then widths on the steps.
+
+    Each network has a level, spread evenly over the range, around which its groups' widths vary.
+    """
+    if number == 0:
+        return WidthPlan.dense(graph)
+    random = np.random.default_rng([seed, number])
+    stepped = number > FREE_NETWORKS
+    level = ((number if not stepped else number - FREE_NETWORKS) - 0.5) / (
+        STEPPED_NETWORKS if stepped else FREE_NETWORKS
+    )
+    widths = {}
+    for group in graph:
+        if not group.exact:
+            continue
+        share = np.clip(level + random.uniform(-0.45, 0.45), 0.0, 1.0)
+        choices = np.arange(group.parts, group.channels + 1, group.parts)
+        if stepped:
+            choices = useful_widths(known, graph, group.name)
+        widths[group.name] = int(choices[round(share * (len(choices) - 1))])
+    return WidthPlan.from_scores(graph, {}, widths)
+
+
+def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str, *, at_most: int = 16) -> np.ndarray:
+    """Return the widths of a group that no larger width undercuts, ascending, the full one always among them.
+
+    The cost is that of all layers that the group reaches, the other groups dense. Where more than `at_most` are left,
+    those are kept that lie evenly along the cost.
+    """
+    group = graph.group(name)
+    widths = np.arange(group.parts, group.channels + 1, group.parts)
+    cost = group_cost(known, graph, name, widths)
+    cheapest_above = np.minimum.accumulate(cost[::-1])[::-1]
+    free = np.append(cost[:-1] < cheapest_above[1:] * 0.995, True)
+    widths, cost = widths[free], cost[free]
+    if len(widths) > at_most:
+        marks = np.linspace(cost[0], cost[-1], at_most)
+        nearest = np.unique([int(np.argmin(np.abs(cost - mark))) for mark in marks])
+        widths = widths[np.union1d(nearest, [0, len(widths) - 1])]
+    return np.asarray(widths)
+
+
+def group_cost(known: NetworkTable, graph: ChannelGraph, name: str, widths: np.ndarray) -> np.ndarray:
+    """Return the microseconds, at each of `widths`, of all rows that the group reaches; other groups are dense."""
+    dense = {group.name: group.channels for group in graph}
+    total = np.zeros(len(widths))
+    for row in known.rows:
+        cin, cout = row.axes
+        if name in cin.parts or name in cout.parts:
+            counts = [axis.width(dense) + axis.parts.get(name, 0) * (widths - dense[name]) for axis in (cin, cout)]
+            total += known.row_us(row, *counts)
+    return total

@@ -1,0 +1,194 @@
+"""LatencyTable: what layers cost on one fingerprint, kept on disk.
+
+A record is one whole network that was built and timed: its latency end to end and the time of every layer in place. It
+is appended in one write, so that a kill loses at most the network being timed. Records of different fingerprints lie in
+different folders and are never mixed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from filelock import FileLock
+from platformdirs import user_data_path
+
+from edgeprune.graph.layers import LayerKey
+from edgeprune.latency.staircase import Staircase
+from edgeprune.records import append_lines, read_lines, write_json
+from edgeprune.targets.target import Fingerprint
+
+SCHEMA = "edgeprune.network/1"
+
+Source = Literal["measured", "interpolated", "assumed"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """The time of one primitive of a network that was built: `nodes` are the ONNX nodes that it computes."""
+
+    nodes: tuple[str, ...]
+    key: LayerKey
+    us: float
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """One network, built and timed whole.
+
+    Attributes:
+        network: signature of the dense network that the widths belong to.
+        widths: group -> channels kept.
+        engine_ms: median latency end to end, without a profiler.
+        spread: relative spread of its samples.
+        rows: per-layer times, measured in place.
+        inserted_us: time in primitives that the runtime inserted (reorders, converts).
+    """
+
+    network: str
+    widths: Mapping[str, int]
+    engine_ms: float
+    spread: float
+    rows: tuple[Row, ...]
+    inserted_us: float
+
+    @property
+    def layers_us(self) -> float:
+        """Sum of the named layers' times."""
+        return sum(row.us for row in self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as one JSON object; keys that repeat are not shortened: a person may read it."""
+        return {
+            "schema": SCHEMA,
+            "network": self.network,
+            "widths": dict(self.widths),
+            "engine_ms": self.engine_ms,
+            "spread": self.spread,
+            "inserted_us": self.inserted_us,
+            "rows": [
+                {
+                    "nodes": list(row.nodes),
+                    "op": row.key.op,
+                    "detail": row.key.detail,
+                    "size": list(row.key.size),
+                    "cin": row.key.cin,
+                    "cout": row.key.cout,
+                    "us": round(row.us, 3),
+                }
+                for row in self.rows
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> NetworkRecord:
+        """Read what `to_json` returned."""
+        rows = tuple(
+            Row(
+                tuple(row["nodes"]),
+                LayerKey(row["op"], row["detail"], tuple(row["size"]), row["cin"], row["cout"]),
+                row["us"],
+            )
+            for row in content["rows"]
+        )
+        return cls(
+            content["network"],
+            content["widths"],
+            content["engine_ms"],
+            content["spread"],
+            rows,
+            content["inserted_us"],
+        )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a layer costs, and how that is known."""
+
+    us: float
+    source: Source
+
+
+@dataclass(frozen=True, eq=False)
+class LatencyTable:
+    """The layers' costs on one fingerprint, from all networks that were timed on it."""
+
+    fingerprint: Fingerprint
+    records: tuple[NetworkRecord, ...] = ()
+    _fits: dict[tuple[str, str, tuple[int, ...]], Staircase | None] = field(default_factory=dict, repr=False)
+
+    def of(self, network: str) -> list[NetworkRecord]:
+        """Return the records of one network, oldest first."""
+        return [record for record in self.records if record.network == network]
+
+    def staircase(self, family: tuple[str, str, tuple[int, ...]]) -> Staircase | None:
+        """Return the fitted cost of a family of layers over (cin, cout), or None where none was measured."""
+        if family not in self._fits:
+            samples = self._samples.get(family)
+            self._fits[family] = Staircase.fit(*np.array(samples).T) if samples else None
+        return self._fits[family]
+
+    def lookup(self, key: LayerKey) -> Entry:
+        """Return a layer's cost: measured where that key was, interpolated within its family, else assumed zero."""
+        staircase = self.staircase(key.family)
+        if staircase is None:
+            return Entry(0.0, "assumed")
+        measured = (key.cin, key.cout) in self._widths.get(key.family, frozenset())
+        return Entry(float(staircase(key.cin, key.cout)), "measured" if measured else "interpolated")
+
+    def without(self, left_out: Iterable[NetworkRecord]) -> LatencyTable:
+        """Return the table without some records, for a fit that has not seen them."""
+        gone = {id(record) for record in left_out}
+        return LatencyTable(self.fingerprint, tuple(one for one in self.records if id(one) not in gone))
+
+    @cached_property
+    def _samples(self) -> dict[tuple[str, str, tuple[int, ...]], list[tuple[int, int, float]]]:
+        samples: dict[tuple[str, str, tuple[int, ...]], list[tuple[int, int, float]]] = {}
+        for record in self.records:
+            for row in record.rows:
+                samples.setdefault(row.key.family, []).append((row.key.cin, row.key.cout, row.us))
+        return samples
+
+    @cached_property
+    def _widths(self) -> dict[tuple[str, str, tuple[int, ...]], frozenset[tuple[int, int]]]:
+        return {family: frozenset((cin, cout) for cin, cout, _ in rows) for family, rows in self._samples.items()}
+
+
+class TableStore:
+    """Where tables are kept: one folder a fingerprint, shared by every process of the user.
+
+    Args:
+        root: the folder; `EDGEPRUNE_TABLES`, or the user's data folder, by default.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        configured = os.environ.get("EDGEPRUNE_TABLES")
+        self.root = root or (Path(configured) if configured else user_data_path("edgeprune") / "tables")
+
+    def load(self, fingerprint: Fingerprint) -> LatencyTable:
+        """Return what was measured on that fingerprint; empty if nothing was."""
+        return LatencyTable(fingerprint, tuple(self._read(fingerprint)))
+
+    def add(self, table: LatencyTable, record: NetworkRecord) -> LatencyTable:
+        """Append a record on disk and return the table with it."""
+        folder = self.folder(table.fingerprint)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            if not (folder / "fingerprint.json").exists():
+                write_json(folder / "fingerprint.json", "edgeprune.fingerprint/1", table.fingerprint.to_json())
+            append_lines(folder / "networks.jsonl", [record.to_json()])
+        return LatencyTable(table.fingerprint, (*table.records, record))
+
+    def folder(self, fingerprint: Fingerprint) -> Path:
+        """Return the folder of a fingerprint."""
+        return self.root / fingerprint.digest
+
+    def _read(self, fingerprint: Fingerprint) -> Iterator[NetworkRecord]:
+        for line in read_lines(self.folder(fingerprint) / "networks.jsonl"):
+            if line.get("schema") == SCHEMA:
+                yield NetworkRecord.from_json(line)

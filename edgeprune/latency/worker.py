@@ -1,0 +1,184 @@
+"""What a device does for EdgePrune: functions of JSON and files, called by name through `targets.agent`.
+
+Each takes (arguments, files by name, a folder to write into) and returns JSON. They need the standard library, numpy
+and the device's runtime. The host's side is `latency/bench.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
+
+import numpy as np
+
+from edgeprune.errors import InputError
+from edgeprune.latency.measure import Measurement, Rule
+from edgeprune.latency.measure import measure as measure_calls
+from edgeprune.runtimes.base import Session, SessionSettings
+from edgeprune.runtimes.registry import open_runtime
+from edgeprune.targets import clocks
+
+Json = Dict[str, Any]
+Files = Mapping[str, Path]
+
+_LAYER_RUNS = (25, 2000)
+# The session that `outputs` used last, alone in here.
+_KEPT: Dict[Any, Session] = {}
+
+
+def describe(arguments: Json, files: Files, out: Path) -> Json:
+    """Say what this machine and its runtime are, with the properties of one compiled model.
+
+    Arguments: `runtime`, `precision`, `threads`. Files: `model`. Returns `hardware`, `runtime_version`, `properties`,
+    `affinity`.
+    """
+    runtime = open_runtime(arguments["runtime"])
+    with contextlib.closing(runtime.open(files["model"].read_bytes(), _settings(arguments))) as session:
+        return {
+            "hardware": clocks.hardware(),
+            "runtime_version": runtime.version(),
+            "properties": session.properties,
+            "affinity": _affinity(arguments["threads"]),
+        }
+
+
+def examine(arguments: Json, files: Files, out: Path) -> Json:
+    """Say what makes times on this machine less repeatable, and what it is. Returns `findings`, `hardware`."""
+    return {"findings": [finding.to_json() for finding in clocks.findings()], "hardware": clocks.hardware()}
+
+
+def measure(arguments: Json, files: Files, out: Path) -> Json:
+    """Time several models, interleaved.
+
+    Arguments: `runtime`, `precision`, `threads`, `rule`. Files: one model each. Returns by file name `measurement` and
+    `properties`.
+    """
+    with contextlib.ExitStack() as open_sessions:
+        sessions = {name: open_sessions.enter_context(_session(arguments, path)) for name, path in files.items()}
+        found = _measure(sessions, arguments)
+        return {
+            name: {"measurement": found[name].to_json(), "properties": session.properties}
+            for name, session in sessions.items()
+        }
+
+
+def layers(arguments: Json, files: Files, out: Path) -> Json:
+    """Time the layers of several models in place, and each whole engine without the per-layer clocks.
+
+    Arguments and files as for `measure`, and `layers_s`: seconds for which each model's layers are timed, about.
+    Returns by file name `rows`, `engine` and `properties`.
+    """
+    engines = measure(arguments, files, out)
+    for name, path in files.items():
+        runs = int(arguments["layers_s"] * 1e3 / engines[name]["measurement"]["median_ms"])
+        with _pinned(arguments["threads"]), _session(arguments, path, per_layer=True) as session:
+            rows = session.layer_times(min(max(runs, _LAYER_RUNS[0]), _LAYER_RUNS[1]))
+        engines[name]["rows"] = [row.to_json() for row in rows]
+        engines[name]["engine"] = engines[name].pop("measurement")
+    return engines
+
+
+def outputs(arguments: Json, files: Files, out: Path) -> Json:
+    """Run a model on stored inputs and store what comes out.
+
+    Arguments: `runtime`, `precision`, `threads`. Files: `model`, and `inputs` (npz; one array for each input of the
+    model, named as the model names it, rows along dimension 0). Writes `outputs.npz`: one array for each output. The
+    model runs at its own batch size; a last batch that is not full is filled up with its last row, and cut afterwards.
+    """
+    session = _kept_session(arguments, files["model"].read_bytes())
+    with np.load(str(files["inputs"]), allow_pickle=False) as stored:
+        arrays = [_input(stored, name) for name in session.inputs]
+    np.savez(str(out / "outputs.npz"), **dict(zip(session.outputs, _in_batches(session, arrays))))
+    return {"outputs": session.outputs, "properties": session.properties}
+
+
+def build(arguments: Json, files: Files, out: Path) -> Json:
+    """Write the engine of a model. Arguments: `runtime`, `precision`, `threads`. Files: `model`. Returns `files`."""
+    runtime = open_runtime(arguments["runtime"])
+    written = runtime.save_engine(files["model"].read_bytes(), out, _settings(arguments))
+    return {"files": [path.name for path in written], "runtime_version": runtime.version()}
+
+
+def _measure(sessions: Mapping[str, Session], arguments: Json) -> Dict[str, Measurement]:
+    threads = int(arguments["threads"])
+    calls = {name: session.infer for name, session in sessions.items()}
+    cores = clocks.allowed_cores()
+
+    def to_quiet_cores() -> None:
+        if threads == 1:
+            clocks.pin(clocks.quietest_cores(1, cores))
+
+    with clocks.keep_affinity():
+        return measure_calls(calls, Rule(**arguments["rule"]), in_thread=threads == 1, settle=to_quiet_cores)
+
+
+@contextlib.contextmanager
+def _pinned(threads: int) -> Iterator[None]:
+    """Keep a single-threaded session on one core: with more threads, the runtime's own were bound when it opened."""
+    with clocks.keep_affinity():
+        if threads == 1:
+            clocks.pin(clocks.quietest_cores(1, clocks.allowed_cores()))
+        yield
+
+
+def _affinity(threads: int) -> str:
+    if threads > 1 or not hasattr(os, "sched_setaffinity"):
+        return "free"
+    return f"one of {len(clocks.allowed_cores())} cores"
+
+
+@contextlib.contextmanager
+def _session(arguments: Json, model: Path, per_layer: bool = False) -> Iterator[Session]:
+    runtime = open_runtime(arguments["runtime"])
+    session = runtime.open(model.read_bytes(), _settings(arguments, per_layer))
+    with contextlib.closing(session):
+        session.bind(_random_inputs(session))
+        yield session
+
+
+def _kept_session(arguments: Json, model: bytes) -> Session:
+    """Open a model, or return the session of the call before when it had the same: accuracy comes batch by batch."""
+    key = (arguments["runtime"], _settings(arguments), hashlib.sha256(model).digest())
+    if key not in _KEPT:
+        while _KEPT:
+            _KEPT.popitem()[1].close()
+        _KEPT[key] = open_runtime(arguments["runtime"]).open(model, _settings(arguments))
+    return _KEPT[key]
+
+
+def _settings(arguments: Json, per_layer: bool = False) -> SessionSettings:
+    return SessionSettings(str(arguments["precision"]), int(arguments["threads"]), per_layer)
+
+
+def _random_inputs(session: Session) -> List[Any]:
+    """Return repeatable inputs: normal numbers, because zeros and denormals run at other speeds; zeros for indices."""
+    generator = np.random.default_rng(0)
+    arrays: List[Any] = []
+    for name, shape in session.inputs.items():
+        kind = np.dtype(session.input_types[name])
+        arrays.append(generator.standard_normal(shape).astype(kind) if kind.kind == "f" else np.zeros(shape, kind))
+    return arrays
+
+
+def _input(stored: Mapping[str, Any], name: str) -> Any:
+    if name not in stored:
+        raise InputError(
+            f"no array for input {name!r}; there is {', '.join(stored)}", remedy="name arrays as the model does"
+        )
+    return stored[name]
+
+
+def _in_batches(session: Session, arrays: List[Any]) -> List[Any]:
+    batch = next(iter(session.inputs.values()))[0]
+    results: List[Tuple[Any, ...]] = []
+    rows = len(arrays[0])
+    for start in range(0, rows, batch):
+        parts = [array[start : start + batch] for array in arrays]
+        missing = batch - len(parts[0])
+        if missing:
+            parts = [np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) for part in parts]
+        results.append(tuple(result[: batch - missing] for result in session.run(parts)))
+    return [np.concatenate(column) for column in zip(*results)]

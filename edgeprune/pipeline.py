@@ -1,0 +1,265 @@
+"""The main flow: from a trained network and a number of milliseconds to a verified bundle.
+
+1. load      the network and its data                       prepare, artifacts.subject
+2. trace     the network into channel groups                prepare, graph.trace
+3. measure   what every layer costs on the device           prepare, latency.profile
+4. score     the channels                                   prepare, pruning.importance
+5. choose    the widths; build, measure, until they fit     budget.refine
+6. cut       the network                                    pruning.slim
+7. recover   its accuracy                                   training.loop
+8. export    ONNX and the engine                            shipping, artifacts.onnx
+9. verify    numerics, accuracy, latency                    shipping, verification
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeprune.artifacts import bundle as bundles
+from edgeprune.artifacts.subject import Network, Subject
+from edgeprune.artifacts.workspace import Workspace
+from edgeprune.budget.explain import solve_or_explain
+from edgeprune.budget.refine import refine
+from edgeprune.budget.solve import Solution, floor
+from edgeprune.diagnosis import doctor_document
+from edgeprune.documents import (
+    announcement,
+    export_document,
+    planned_document,
+    plans_document,
+    profile_document,
+    verify_document,
+)
+from edgeprune.errors import BudgetError, OverBudgetError
+from edgeprune.graph.plan import WidthPlan
+from edgeprune.job import Job, default_out
+from edgeprune.latency.bench import open_bench
+from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare
+from edgeprune.progress import SILENT, Progress
+from edgeprune.pruning.slim import slim, slim_error
+from edgeprune.pruning.statistics import reestimate
+from edgeprune.shipping import ship, versions
+from edgeprune.training.loop import Recipe, evaluate, recover
+from edgeprune.units import LatencyBudget
+from edgeprune.verification.recheck import recheck
+from edgeprune.verification.verdict import judge
+
+DEFAULT_EPOCHS = 3
+
+TIGHTEN = 0.97
+"""By so much a budget shrinks when the shipped engine was measured over it."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a verb ended with: the object that `--json` prints, and the exit code."""
+
+    content: Mapping[str, Any]
+    exit_code: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of the interface."""
+        return dict(self.content)
+
+
+def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = None) -> Result:
+    """Do the main job: choose widths, cut, recover, export and verify; write the bundle.
+
+    Raises:
+        EdgePruneError: bad input, a missing device, a budget under the floor ...
+    """
+    assert job.latency is not None, "the command line sees to it"
+    out = job.out or default_out(job.model, job.target)
+    with prepare(job, progress, subject) as ready:
+        planned = planned_document(ready, job.latency, _solution(ready, job.latency), _lowest(ready))
+        if job.dry_run:
+            return Result(planned)
+        progress.say(announcement(planned, out, _epochs(ready)))
+        with Workspace(out, _identity(job, ready.subject), resume=job.resume, force=job.force) as work:
+            baseline = work.once("baseline", lambda: _baseline(ready, job, progress))
+            for attempt in range(1, job.rounds + 1):
+                aim_ms = baseline["budget_ms"] * TIGHTEN ** (attempt - 1)
+                with ready.timed("choose"):
+                    chosen = work.once(f"plan-{attempt}", lambda: _choose(ready, aim_ms, progress))  # noqa: B023
+                plan = WidthPlan.from_json(ready.graph, chosen["plan"])
+                with ready.timed("cut"):
+                    small = slim(ready.subject.model, plan)
+                    difference = slim_error(ready.subject.model, plan, small)
+                with ready.timed("recover"):
+                    small, accuracy = _recovered(ready, small, work, attempt, progress)
+                with ready.timed("export and verify"):
+                    shipped = ship(ready, plan, small, work.path("bundle"), difference, progress)
+                if shipped.measured.median_ms <= baseline["budget_ms"] or not shipped.measured.trusted:
+                    break
+                progress.say(f"measured over the budget: planning again for {TIGHTEN:.0%} of it")
+            verdict = judge(
+                budget_ms=baseline["budget_ms"],
+                measured_ms=shipped.measured.median_ms,
+                trusted=shipped.measured.trusted,
+                numerics=shipped.numerics,
+                precision=ready.bench.settings.precision,
+                dense_accuracy=baseline["accuracy"],
+                engine_accuracy=shipped.accuracy,
+                max_drop=None if job.max_drop is None else job.max_drop / 100,
+                allow_unverified=job.allow_unverified,
+            )
+            document = export_document(ready, out, baseline, chosen, plan, shipped, accuracy, verdict)
+            bundles.write_manifest(
+                work.path("bundle"),
+                {"job": _identity(job, ready.subject), "versions": versions(), "result": document},
+            )
+            work.finish(work.path("bundle"))
+    return Result(document, verdict.exit_code)
+
+
+def plan(job: Job, progress: Progress = SILENT, budgets: Sequence[LatencyBudget] = ()) -> Result:
+    """Plan for a ladder of budgets, without cutting or training anything; exit code 4 if none can be reached."""
+    with prepare(job, progress) as ready:
+        rungs: list[tuple[LatencyBudget, Solution | None]] = []
+        for budget in budgets:
+            try:
+                rungs.append((budget, _solution(ready, budget)))
+            except BudgetError as error:
+                if len(budgets) == 1:
+                    raise
+                progress.say(f"{budget}: {error.message}")
+                rungs.append((budget, None))
+        reached = any(solution is not None for _, solution in rungs)
+        return Result(plans_document(ready, rungs, _lowest(ready)), 0 if reached else BudgetError.exit_code)
+
+
+def profile(job: Job, progress: Progress = SILENT) -> Result:
+    """Measure the latency table that a network needs."""
+    with prepare(job, progress) as ready:
+        return Result(profile_document(ready))
+
+
+def verify(bundle: Path, device: str = "local", progress: Progress = SILENT) -> Result:
+    """Check a bundle again: the files' hashes, numerics, accuracy and latency.
+
+    Raises:
+        InputError: not a bundle, or one that was changed.
+    """
+    manifest = bundles.read_manifest(bundle)
+    job, before = manifest["job"], manifest["result"]
+    fingerprint = before["fingerprint"]
+    with open_bench(
+        job["target"], device=device, precision=fingerprint["precision"], threads=int(fingerprint["threads"])
+    ) as bench:
+        checked = recheck(bundle, manifest, bench, progress)
+    return Result(verify_document(bundle, before, checked), checked.verdict.exit_code)
+
+
+def doctor(target: str | None, device: str = "local", progress: Progress = SILENT) -> Result:
+    """Say what this machine or that device has, and what would mend what is missing."""
+    return Result(doctor_document(target, device, progress))
+
+
+def _baseline(ready: Prepared, job: Job, progress: Progress) -> dict[str, Any]:
+    """Return what everything is compared with: the dense network's latency and accuracy, and the budget."""
+    assert job.latency is not None
+    data = ready.subject.data
+    dense_ms = ready.dense.median_ms
+    accuracy = evaluate(ready.subject.model, data, progress=progress) if data is not None else None
+    return {"dense_ms": dense_ms, "budget_ms": job.latency.of(dense_ms), "accuracy": accuracy}
+
+
+def _choose(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str, Any]:
+    """Return the plan of most value that was measured within the budget.
+
+    Raises:
+        BudgetError: the budget is under the floor.
+        OverBudgetError: no plan that was built stayed within it.
+    """
+    refined = refine(
+        ready.choice,
+        ready.table,
+        ready.blueprint,
+        ready.bench,
+        ready.store,
+        budget_ms,
+        drift=ready.drift,
+        rounds=ready.job.rounds,
+        progress=progress,
+    )
+    ready.table = refined.table
+    if refined.chosen is None:
+        fastest = min(one.measured_ms for one in refined.rounds)
+        raise OverBudgetError(
+            f"after {len(refined.rounds)} rounds the fastest network took {fastest:.4g} ms of {budget_ms:.4g} ms",
+            remedy="allow more time, or more --rounds",
+        )
+    chosen = refined.chosen
+    return {
+        "plan": chosen.plan.to_json(),
+        "predicted_ms": chosen.predicted_ms,
+        "floor_ms": refined.floor_ms * ready.drift,
+        "rounds": len(refined.rounds),
+        "solver": {"gap": chosen.solution.gap, "seconds": chosen.solution.seconds},
+    }
+
+
+def _solution(ready: Prepared, budget: LatencyBudget) -> Solution:
+    """Return the best plan for a budget, from the table alone."""
+    budget_us = budget.of(ready.dense.median_ms) / ready.drift * 1000
+    return solve_or_explain(ready.choice.problem(ready.table), ready.table, budget_us)
+
+
+def _lowest(ready: Prepared) -> Solution:
+    return floor(ready.choice.problem(ready.table))
+
+
+def _epochs(ready: Prepared) -> int:
+    if ready.subject.data is None:
+        return 0
+    return DEFAULT_EPOCHS if ready.job.epochs is None else ready.job.epochs
+
+
+def _recovered(
+    ready: Prepared, small: Network, work: Workspace, attempt: int, progress: Progress
+) -> tuple[Network, float | None]:
+    """Return the cut network with its accuracy recovered as far as the data allow, and that accuracy."""
+    data, job = ready.subject.data, ready.job
+    if data is None:
+        return small, None
+    reestimate(small, data.calibration(CALIBRATION_IMAGES, job.seed))
+    epochs = _epochs(ready)
+    if epochs:
+        small = recover(
+            small,
+            ready.subject.model,
+            data,
+            Recipe(epochs=epochs, seed=job.seed),
+            checkpoint=work.path(f"recovery-{attempt}.ckpt"),
+            progress=progress,
+        )
+    return small, evaluate(small, data, progress=progress)
+
+
+def _identity(job: Job, subject: Subject) -> dict[str, Any]:
+    """Return what makes two runs the same: the request and the hashes of what it names."""
+    return {
+        "model": job.model,
+        "weights": str(job.weights) if job.weights else None,
+        "data": job.data,
+        "input": "x".join(str(size) for size in subject.example_inputs[0].shape),
+        "mean": list(job.mean) if job.mean else None,
+        "std": list(job.std) if job.std else None,
+        "target": job.target,
+        "latency": str(job.latency),
+        "precision": job.precision,
+        "threads": job.threads,
+        "devices": list(job.devices),
+        "seed": job.seed,
+        "epochs": job.epochs,
+        "max_drop": job.max_drop,
+        "lock": list(job.lock),
+        "align": job.align,
+        "rounds": job.rounds,
+        "criterion": job.criterion,
+        "model_digest": subject.digest,
+        "data_digest": subject.data.digest if subject.data is not None else None,
+    }

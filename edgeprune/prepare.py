@@ -1,0 +1,132 @@
+"""What every verb starts with: the network traced, its layers measured, its channels scored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeprune.artifacts.blueprint import Blueprint
+from edgeprune.artifacts.subject import Subject, load_subject
+from edgeprune.budget.refine import Choice
+from edgeprune.budget.values import values_from_scores
+from edgeprune.errors import TableError
+from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.plan import WidthPlan
+from edgeprune.graph.trace import trace
+from edgeprune.job import Job
+from edgeprune.latency.bench import Bench, open_bench
+from edgeprune.latency.measure import Measurement
+from edgeprune.latency.predict import NetworkTable
+from edgeprune.latency.profile import fill
+from edgeprune.latency.table import TableStore
+from edgeprune.progress import Progress
+from edgeprune.pruning.importance import scores as importance
+from edgeprune.pruning.verify import verified
+
+CALIBRATION_IMAGES = 512
+
+
+@dataclass(eq=False)
+class Prepared:
+    """A network on a target, ready to be planned for.
+
+    Attributes:
+        job: what was asked for.
+        subject: the network and its data.
+        graph: its channel groups.
+        blueprint: the network as ONNX at any plan.
+        bench: the device.
+        store: where measurements are kept.
+        table: what the layers cost.
+        dense: the dense network, measured now.
+        choice: what each width is worth.
+        steps: name and seconds of every step so far.
+    """
+
+    job: Job
+    subject: Subject
+    graph: ChannelGraph
+    blueprint: Blueprint
+    bench: Bench
+    store: TableStore
+    table: NetworkTable
+    dense: Measurement
+    choice: Choice
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def drift(self) -> float:
+        """Latency of the dense network now, over what the table says."""
+        return self.dense.median_ms / self.table.dense.engine_ms
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Note how long a step takes."""
+        started = time.perf_counter()
+        yield
+        self.steps.append({"name": name, "seconds": round(time.perf_counter() - started, 3)})
+
+
+@contextmanager
+def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Iterator[Prepared]:
+    """Load, trace, measure and score; the device is let go at the end.
+
+    Raises:
+        EdgePruneError: bad input, a missing runtime or device, a machine too busy to measure on.
+    """
+    steps: list[dict[str, Any]] = []
+    started = time.perf_counter()
+
+    def done(name: str) -> None:
+        nonlocal started
+        steps.append({"name": name, "seconds": round(time.perf_counter() - started, 3)})
+        started = time.perf_counter()
+
+    with open_bench(job.target, device=job.devices[0], precision=job.precision, threads=job.threads) as bench:
+        with progress.step("loading and tracing the network"):
+            subject = subject or _subject(job)
+            done("load")
+            graph = verified(subject.model, trace(subject.model, subject.example_inputs, lock=job.lock))
+            blueprint = Blueprint(subject.model, graph)
+            done("trace")
+        store = TableStore()
+        table = fill(blueprint, bench, store, seed=job.seed, progress=progress)
+        dense = measured_now(bench, blueprint)
+        done("measure")
+        with progress.step("scoring channels"):
+            criterion = job.criterion or ("taylor" if subject.data is not None else "l2")
+            batches = subject.data.calibration(CALIBRATION_IMAGES, job.seed) if subject.data is not None else None
+            scores = importance(subject.model, graph, criterion, batches)
+            choice = Choice(graph, scores, values_from_scores(graph, scores), job.align or 1)
+            done("score")
+        yield Prepared(job, subject, graph, blueprint, bench, store, table, dense, choice, steps)
+
+
+def measured_now(bench: Bench, blueprint: Blueprint) -> Measurement:
+    """Measure the dense network end to end.
+
+    Raises:
+        TableError: the device was too busy.
+    """
+    dense = bench.measure({"dense": blueprint.at(WidthPlan.dense(blueprint.graph))})["dense"]
+    if not dense.trusted:
+        raise TableError(
+            f"the dense network's latency can't be trusted: {dense.reason}",
+            remedy="stop what else runs on the device (edgeprune doctor shows it) and try again",
+        )
+    return dense
+
+
+def _subject(job: Job) -> Subject:
+    return load_subject(
+        job.model,
+        weights=job.weights,
+        input_shape=job.input_shape,
+        data=job.data,
+        mean=job.mean,
+        std=job.std,
+        seed=job.seed,
+    )

@@ -1,0 +1,208 @@
+"""ONNX Runtime on the CPU: settings for one stream, and per-layer times from its profiler.
+
+Facts that this file rests on (ONNX Runtime 1.31):
+  - the profiler's clock costs about 5 us a node, so a profiled session's own latency means nothing; durations are cut
+    to whole microseconds; the first run of every node is cold; it stops silently at a maximum number of events;
+  - with the blocked layout (NCHWc) a fused node is called `<name of the tensor it writes>_nchwc`; the layout changes
+    ReorderInput and ReorderOutput are nodes of their own;
+  - unknown configuration keys are accepted silently, so only keys from onnxruntime_session_options_config_keys.h here.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any, Iterable, Sequence
+
+import numpy as np
+
+from edgeprune.errors import InputError
+from edgeprune.runtimes.base import LayerTime, SessionSettings
+from edgeprune.runtimes.interruptions import Stopwatch, within
+from edgeprune.runtimes.onnxgraph import Primitive, attribute, read_nodes
+
+_PROVIDER = "CPUExecutionProvider"
+_ERRORS_ONLY = 3
+_CUT_US = 0.5
+_COLD_RUNS = 10
+_EVENTS_MAX = 100_000
+_KERNEL_SUFFIX = "_kernel_time"
+_NUMPY_NAMES = {"float": "float32", "double": "float64"}
+
+
+class ONNXRuntime:
+    """The runtime `onnxruntime`, on the CPU."""
+
+    name = "onnxruntime"
+
+    def version(self) -> str:
+        """Return ONNX Runtime's version."""
+        import onnxruntime
+
+        return str(onnxruntime.__version__)
+
+    def open(self, onnx: bytes, settings: SessionSettings) -> ONNXRuntimeSession:
+        """Load `onnx` for one stream; see `base.Runtime.open`."""
+        return ONNXRuntimeSession(onnx, settings)
+
+    def save_engine(self, onnx: bytes, folder: Path, settings: SessionSettings) -> list[Path]:
+        """Write the plain model: what the optimiser makes of it is valid on one kind of processor only."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "model.onnx"
+        path.write_bytes(onnx)
+        return [path]
+
+
+class ONNXRuntimeSession:
+    """A model loaded by ONNX Runtime; see `base.Session`."""
+
+    def __init__(self, onnx: bytes, settings: SessionSettings) -> None:
+        if settings.precision != "fp32":
+            raise InputError(f"ONNX Runtime does not run {settings.precision!r} here", remedy="use --precision fp32")
+        self._onnx = onnx
+        self._settings = settings
+        self._arrays: list[Any] = []
+        self._session: Any = _open(onnx, _options(settings))
+        ports = self._session.get_inputs()
+        self.inputs = {port.name: _static(port) for port in ports}
+        self.input_types = {port.name: _numpy_name(port.type) for port in ports}
+        self.outputs = [port.name for port in self._session.get_outputs()]
+        options = self._session.get_session_options()
+        self.properties = {
+            "precision": "fp32",
+            "threads": str(options.intra_op_num_threads),
+            "streams": str(options.inter_op_num_threads),
+            "device": ",".join(self._session.get_providers()),
+        }
+        self._binding: Any = None
+
+    def bind(self, arrays: Sequence[Any]) -> None:
+        """Copy the inputs in; see `base.Session.bind`."""
+        self._arrays = [
+            np.array(array, dtype=kind, order="C") for array, kind in zip(arrays, self.input_types.values())
+        ]
+        self._binding = self._bind(self._session)
+
+    def infer(self) -> None:
+        """Run one inference; see `base.Session.infer`."""
+        self._session.run_with_iobinding(self._binding)
+
+    def run(self, arrays: Sequence[Any]) -> list[Any]:
+        """Infer on `arrays`; see `base.Session.run`."""
+        self.bind(arrays)
+        self.infer()
+        return [np.array(array) for array in self._binding.copy_outputs_to_cpu()]
+
+    def layer_times(self, runs: int) -> list[LayerTime]:
+        """Time every primitive; see `base.Session.layer_times`.
+
+        A row's time is the mean of the middle half of its samples: as robust as a median, but finer than the whole
+        microseconds of the samples, plus the half that cutting takes away. Runs in which the thread was switched away
+        do not count, unless there are no others.
+        """
+        if not self._settings.per_layer:
+            raise InputError("this session has no per-layer clocks", remedy="open it with per_layer=True")
+        nodes = read_nodes(self._onnx)
+        runs = max(5, min(runs, _EVENTS_MAX // (2 * len(nodes)) - _COLD_RUNS))
+        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+            events, watches = self._profile(Path(folder), _COLD_RUNS + runs)
+            written = _written_tensors(Path(folder) / "optimised.onnx")
+        samples: dict[tuple[str, str], list[int]] = {}
+        for event in events:
+            key = (event["name"][: -len(_KERNEL_SUFFIX)], event["args"]["op_name"])
+            samples.setdefault(key, []).append(event["dur"])
+        warm = range(_COLD_RUNS, _COLD_RUNS + runs)
+        alone = self._settings.threads == 1
+        counted = [run for run in warm if watches[run].ran_through or not alone] or list(warm)
+        times = [_middle_mean([durations[run] for run in counted]) + _CUT_US for durations in samples.values()]
+        if alone:
+            times = within(statistics.median(watches[run].used_us for run in counted), times)
+        primitives = [Primitive(name, kind, written.get(name, ())) for name, kind in samples]
+        return [
+            LayerTime(names, primitive.op_type, us)
+            for names, primitive, us in zip(attribute(nodes, primitives), primitives, times)
+        ]
+
+    def close(self) -> None:
+        """Release the session; see `base.Session.close`."""
+        self._binding = self._session = None
+
+    def _bind(self, session: Any) -> Any:
+        import onnxruntime
+
+        binding = session.io_binding()
+        for name, array in zip(self.inputs, self._arrays):
+            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        for name in self.outputs:
+            binding.bind_output(name)
+        return binding
+
+    def _profile(self, folder: Path, runs: int) -> tuple[list[dict[str, Any]], list[Stopwatch]]:
+        """Run a fresh session with the profiler on; return its kernel events in order of time, and a watch a run."""
+        options = _options(self._settings)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(folder / "profile")
+        options.optimized_model_filepath = str(folder / "optimised.onnx")
+        session = _open(self._onnx, options)
+        binding = self._bind(session)
+        watches = []
+        for _ in range(runs):
+            watch = Stopwatch()
+            session.run_with_iobinding(binding)
+            watches.append(watch.stop())
+        events = json.loads(Path(session.end_profiling()).read_text())
+        return [event for event in events if event["cat"] == "Node" and event["name"].endswith(_KERNEL_SUFFIX)], watches
+
+
+def _options(settings: SessionSettings) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = settings.threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = _ERRORS_ONLY
+    return options
+
+
+def _open(onnx: bytes, options: Any) -> Any:
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(onnx, options, providers=[_PROVIDER])
+    except Exception as error:
+        # Its errors share no base class but Exception.
+        raise InputError(
+            f"ONNX Runtime cannot load the model: {str(error).strip() or type(error).__name__}",
+            remedy="check the ONNX file",
+        ) from None
+
+
+def _static(port: Any) -> tuple[int, ...]:
+    if not all(isinstance(size, int) for size in port.shape):
+        raise InputError(
+            f"input {port.name!r} has no fixed shape: {port.shape}",
+            remedy="export the model with static shapes, batch 1",
+        )
+    return tuple(port.shape)
+
+
+def _numpy_name(type_name: str) -> str:
+    """Return the numpy name for `tensor(float)` and its like."""
+    inner = type_name[type_name.index("(") + 1 : -1]
+    return np.dtype(_NUMPY_NAMES.get(inner, inner)).name
+
+
+def _written_tensors(optimised: Path) -> dict[str, tuple[str, ...]]:
+    """Return what each node of the optimised graph writes, by node name."""
+    return {node.name: node.outputs for node in read_nodes(optimised.read_bytes())}
+
+
+def _middle_mean(samples: Iterable[int]) -> float:
+    ordered = sorted(samples)
+    quarter = len(ordered) // 4
+    middle = ordered[quarter : len(ordered) - quarter]
+    return sum(middle) / len(middle)

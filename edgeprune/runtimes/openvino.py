@@ -1,0 +1,252 @@
+"""OpenVINO on the CPU: settings that are read back, and per-layer times from its counters.
+
+Facts about the CPU plug-in that this file rests on (OpenVINO 2026.4; src/plugins/intel_cpu perf_count.h, graph.cpp):
+  - without INFERENCE_PRECISION_HINT it runs bf16 wherever the processor can; a precision or a thread count that it
+    cannot give is replaced silently, so both are read back from the compiled model and compared;
+  - a node's counter is a running mean since compilation, cold runs included, of durations cut to whole microseconds,
+    and is cut to a whole microsecond again when read. So: read twice, take the difference of the totals, add the two
+    half microseconds, and use several fresh compilations, because one preemption stays in a mean for ever;
+  - the status of a node says only whether that mean is above zero. Which nodes a primitive computes is in the runtime
+    model, as `originalLayersNames`;
+  - `import openvino` reports to its makers through the package openvino_telemetry when that is importable.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from edgeprune.errors import InputError
+from edgeprune.runtimes.base import LayerTime, SessionSettings
+from edgeprune.runtimes.interruptions import Stopwatch, within
+from edgeprune.runtimes.onnxgraph import Primitive, attribute, read_nodes
+
+_DEVICE = "CPU"
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_READ_BACK = {openvino: ours for ours, openvino in _PRECISIONS.items()}
+_COMPILATIONS = 5
+_COLD_RUNS = 10
+_COLD_SECONDS = 0.03
+_TWICE_CUT_US = 1.0
+_NOT_COMPUTED = ("Input", "Output", "Const")
+
+
+class OpenVINO:
+    """The runtime `openvino`, on the CPU."""
+
+    name = "openvino"
+
+    def version(self) -> str:
+        """Return OpenVINO's version, without its build hash."""
+        return str(_openvino().get_version()).split("-")[0]
+
+    def open(self, onnx: bytes, settings: SessionSettings) -> OpenVINOSession:
+        """Compile `onnx` for one stream; see `base.Runtime.open`."""
+        return OpenVINOSession(onnx, settings)
+
+    def save_engine(self, onnx: bytes, folder: Path, settings: SessionSettings) -> list[Path]:
+        """Write the IR, `model.xml` and `model.bin`, with float32 weights: the precision is set when it is compiled."""
+        folder.mkdir(parents=True, exist_ok=True)
+        xml = folder / "model.xml"
+        openvino = _openvino()
+        openvino.save_model(_read_model(openvino.Core(), onnx), str(xml), compress_to_fp16=False)
+        return [xml, folder / "model.bin"]
+
+
+class OpenVINOSession:
+    """A model compiled by OpenVINO; see `base.Session`."""
+
+    def __init__(self, onnx: bytes, settings: SessionSettings) -> None:
+        if settings.precision not in _PRECISIONS:
+            raise InputError(
+                f"OpenVINO does not run {settings.precision!r} here", remedy=f"use one of {', '.join(_PRECISIONS)}"
+            )
+        self._settings = settings
+        self._openvino = _openvino()
+        self._core = self._openvino.Core()
+        self._model = _read_model(self._core, onnx)
+        self._nodes = read_nodes(onnx)
+        self._node_names = frozenset(node.name for node in self._nodes)
+        self._arrays: list[Any] = []
+        compiled = self._compile()
+        self.properties = _read_back(self._core, compiled)
+        _refuse_other(self.properties, settings)
+        self.inputs = {port.get_any_name(): tuple(port.shape) for port in compiled.inputs}
+        self.input_types = {
+            port.get_any_name(): np.dtype(port.element_type.to_dtype()).name for port in compiled.inputs
+        }
+        self.outputs = [port.get_any_name() for port in compiled.outputs]
+        self._compiled = compiled
+        self._request = compiled.create_infer_request()
+
+    def bind(self, arrays: Sequence[Any]) -> None:
+        """Copy the inputs in; see `base.Session.bind`."""
+        self._arrays = [
+            np.array(array, dtype=kind, order="C") for array, kind in zip(arrays, self.input_types.values())
+        ]
+        self._bind_to(self._request)
+
+    def infer(self) -> None:
+        """Run one synchronous inference; see `base.Session.infer`."""
+        self._request.infer(share_outputs=True)
+
+    def run(self, arrays: Sequence[Any]) -> list[Any]:
+        """Infer on `arrays`; see `base.Session.run`."""
+        self.bind(arrays)
+        self.infer()
+        return [np.array(self._request.get_output_tensor(index).data) for index in range(len(self.outputs))]
+
+    def layer_times(self, runs: int) -> list[LayerTime]:
+        """Time every primitive; see `base.Session.layer_times`.
+
+        `runs` are shared out over several fresh compilations. A row's time is the median over those that ran through,
+        or, where fewer than two did, the mean over all: interruptions hit too few rows at once for a median.
+        """
+        if not self._settings.per_layer:
+            raise InputError("this session has no per-layer clocks", remedy="open it with per_layer=True")
+        each = max(5, math.ceil(runs / _COMPILATIONS))
+        counts = [self._count(each) for _ in range(_COMPILATIONS)]
+        # Matched by position: constants get new numbers, and so new names, in every compilation.
+        primitives = [primitive for primitive, _ in counts[0][0]]
+        times = _combined([([us for _, us in rows], ran_through) for rows, ran_through in counts])
+        return [
+            LayerTime(nodes, primitive.op_type, us)
+            for nodes, primitive, us in zip(attribute(self._nodes, primitives), primitives, times)
+        ]
+
+    def close(self) -> None:
+        """Release the compiled model; see `base.Session.close`."""
+        self._request = self._compiled = self._model = self._core = None
+
+    def _count(self, runs: int) -> tuple[list[tuple[Primitive, float]], bool]:
+        """Compile afresh, warm up, and count `runs`.
+
+        Returns:
+            The us of one inference by primitive, and whether the runs were not interrupted.
+        """
+        compiled = self._compile()
+        request = compiled.create_infer_request()
+        self._bind_to(request)
+        cold, until = 0, time.perf_counter() + _COLD_SECONDS
+        while cold < _COLD_RUNS or time.perf_counter() < until:
+            request.infer(share_outputs=True)
+            cold += 1
+        start = self._counters(compiled)
+        watch = Stopwatch()
+        for _ in range(runs):
+            request.infer(share_outputs=True)
+        watch.stop()
+        counted = self._counters(compiled)
+        times = [_us(mean, cold + runs, cold_mean, cold) for (_, mean), (_, cold_mean) in zip(counted, start)]
+        primitives = [primitive for primitive, _ in counted]
+        if self._settings.threads > 1:
+            # The calling thread leaves work to others, so its processor time says nothing.
+            return list(zip(primitives, times)), True
+        return list(zip(primitives, within(watch.used_us / runs, times))), watch.ran_through
+
+    def _counters(self, compiled: Any) -> list[tuple[Primitive, int]]:
+        """Return every primitive with the mean of its counter in whole us, in execution order."""
+        means = []
+        for operation in compiled.get_runtime_model().get_ordered_ops():
+            info = {key: value.value for key, value in operation.get_rt_info().items()}
+            if info["layerType"] not in _NOT_COMPUTED:
+                nodes = _known(info["originalLayersNames"].split(","), self._node_names)
+                primitive = Primitive(operation.get_friendly_name(), info["layerType"], nodes=nodes)
+                mean = int(info["execTimeMcs"]) if info["execTimeMcs"].isdigit() else 0
+                means.append((int(info["execOrder"]), primitive, mean))
+        return [(primitive, mean) for _, primitive, mean in sorted(means, key=lambda row: row[0])]
+
+    def _compile(self) -> Any:
+        config = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": self._settings.threads,
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[self._settings.precision],
+            "PERF_COUNT": self._settings.per_layer,
+        }
+        return self._core.compile_model(self._model, _DEVICE, config)
+
+    def _bind_to(self, request: Any) -> None:
+        for index, array in enumerate(self._arrays):
+            request.set_input_tensor(index, self._openvino.Tensor(array, shared_memory=True))
+
+
+def _openvino() -> Any:
+    """Import OpenVINO with its telemetry off: without the package it falls back on its own stub."""
+    if "openvino" not in sys.modules:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def _read_model(core: Any, onnx: bytes) -> Any:
+    try:
+        model = core.read_model(onnx)
+    except RuntimeError as error:
+        raise InputError(
+            f"OpenVINO cannot read the model: {_first_line(error)}", remedy="check the ONNX file"
+        ) from None
+    for port in model.inputs:
+        if port.partial_shape.is_dynamic:
+            raise InputError(
+                f"input {port.get_any_name()!r} has no fixed shape: {port.partial_shape}",
+                remedy="export the model with static shapes, batch 1",
+            )
+    return model
+
+
+def _read_back(core: Any, compiled: Any) -> dict[str, str]:
+    precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    return {
+        "precision": _READ_BACK.get(precision, precision),
+        "threads": str(compiled.get_property("INFERENCE_NUM_THREADS")),
+        "streams": str(compiled.get_property("NUM_STREAMS")),
+        "device": ",".join(compiled.get_property("EXECUTION_DEVICES")),
+        "device_name": str(core.get_property(_DEVICE, "FULL_DEVICE_NAME")),
+        "runtime_requirements": str(compiled.get_property("RUNTIME_REQUIREMENTS")),
+    }
+
+
+def _refuse_other(found: Mapping[str, str], settings: SessionSettings) -> None:
+    for what, asked in (("precision", settings.precision), ("threads", str(settings.threads))):
+        if found[what] != asked:
+            raise InputError(
+                f"OpenVINO gives {what} {found[what]} on this machine, not {asked}",
+                remedy=f"ask for --{what} {found[what]}",
+            )
+
+
+def _us(mean: int, runs: int, cold_mean: int, cold: int) -> float:
+    """Return the us of one of the runs after the first `cold`, from the means over all `runs` and over those."""
+    return max(0.0, (mean * runs - cold_mean * cold) / (runs - cold) + _TWICE_CUT_US) if mean else 0.0
+
+
+def _combined(counts: Sequence[tuple[Sequence[float], bool]]) -> list[float]:
+    """Return the us of every row from several (us of every row, ran through)."""
+    through = [times for times, ran_through in counts if ran_through]
+    if len(through) > 1:
+        return [statistics.median(row) for row in zip(*through)]
+    return [statistics.fmean(row) for row in zip(*(times for times, _ in counts))]
+
+
+def _known(names: Iterable[str], nodes: frozenset[str]) -> tuple[str, ...]:
+    """Return the ONNX nodes among OpenVINO's names; it adds `/WithoutBiases` and the like to the parts of a node."""
+    found: dict[str, None] = {}
+    for name in names:
+        while name not in nodes and "/" in name:
+            name = name.rpartition("/")[0]
+        if name in nodes:
+            found[name] = None
+    return tuple(found)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

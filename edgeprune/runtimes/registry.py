@@ -1,0 +1,135 @@
+"""The runtimes that EdgePrune knows, as described records; nothing is imported until a runtime is opened.
+
+Adding one: a file that fits `base.Runtime`, and a row at the end of this file. The contract tests run on it at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Mapping
+
+from edgeprune.errors import InputError, MissingError, nearest
+from edgeprune.runtimes.base import Runtime
+
+
+@dataclass(frozen=True)
+class RuntimeRecord:
+    """What can be said of a runtime without importing it.
+
+    Attributes:
+        name: what `profiles/*.toml` calls it.
+        title: how its makers write it.
+        factory: `module:Class` of the adapter.
+        import_name: the module whose presence means that the runtime is installed.
+        distribution: the package that carries its version.
+        install: the command that installs it.
+        extra: EdgePrune's extra that pulls it in, empty when a plain installation does.
+        precisions: those that the adapter can run; hardware may offer fewer, which a session finds by reading back.
+        times_layers: the runtime can say how long each layer took.
+        suffixes: endings of the files that `save_engine` writes.
+    """
+
+    name: str
+    title: str
+    factory: str
+    import_name: str
+    distribution: str
+    install: str
+    extra: str
+    precisions: tuple[str, ...]
+    times_layers: bool
+    suffixes: tuple[str, ...]
+
+    def installed(self) -> bool:
+        """Say whether the runtime can be imported here, without importing it."""
+        return importlib.util.find_spec(self.import_name) is not None
+
+    def installed_version(self) -> str:
+        """Return the version that the package metadata gives, or an empty string when it is not installed."""
+        try:
+            return metadata.version(self.distribution)
+        except metadata.PackageNotFoundError:
+            return ""
+
+
+_RECORDS: dict[str, RuntimeRecord] = {}
+
+
+def register(record: RuntimeRecord) -> None:
+    """Make a runtime known.
+
+    Raises:
+        InputError: the name is taken.
+    """
+    if record.name in _RECORDS:
+        raise InputError(
+            f"runtime {record.name!r} is registered already, as {_RECORDS[record.name].factory}",
+            remedy="give the new runtime another name",
+        )
+    _RECORDS[record.name] = record
+
+
+def records() -> Mapping[str, RuntimeRecord]:
+    """Return every known runtime by name, in the order of registration."""
+    return dict(_RECORDS)
+
+
+def find_record(name: str) -> RuntimeRecord:
+    """Return the record called `name`.
+
+    Raises:
+        InputError: no such runtime.
+    """
+    if name not in _RECORDS:
+        raise InputError(
+            f"runtime {name!r} is not known{nearest(name, _RECORDS)}", remedy=f"use one of {', '.join(_RECORDS)}"
+        )
+    return _RECORDS[name]
+
+
+def open_runtime(name: str) -> Runtime:
+    """Import the adapter called `name` and return it, ready to use.
+
+    Raises:
+        InputError: no such runtime.
+        MissingError: its package is not installed on this machine.
+    """
+    record = find_record(name)
+    if not record.installed():
+        raise MissingError(f"{record.title} is not installed: no module {record.import_name!r}", remedy=record.install)
+    module, _, factory = record.factory.partition(":")
+    runtime: Runtime = getattr(importlib.import_module(module), factory)()
+    return runtime
+
+
+register(
+    RuntimeRecord(
+        name="openvino",
+        title="OpenVINO",
+        factory="edgeprune.runtimes.openvino:OpenVINO",
+        import_name="openvino",
+        distribution="openvino",
+        install="pip install openvino",
+        extra="",
+        precisions=("fp32", "bf16", "fp16"),
+        times_layers=True,
+        suffixes=(".xml", ".bin"),
+    )
+)
+register(
+    RuntimeRecord(
+        name="onnxruntime",
+        title="ONNX Runtime",
+        factory="edgeprune.runtimes.onnxruntime:ONNXRuntime",
+        import_name="onnxruntime",
+        distribution="onnxruntime",
+        install="pip install onnxruntime",
+        extra="",
+        precisions=("fp32",),
+        times_layers=True,
+        suffixes=(".onnx",),
+    )
+)

@@ -1,0 +1,122 @@
+"""From the compact network to the bundle's files, and the numbers that say whether they are right."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeprune.artifacts import bundle as bundles
+from edgeprune.artifacts.onnx import export_onnx
+from edgeprune.artifacts.samples import sample_inputs, torch_outputs, val_arrays
+from edgeprune.artifacts.subject import Network
+from edgeprune.graph.plan import WidthPlan
+from edgeprune.latency.bench import LayerTimes, open_bench
+from edgeprune.latency.measure import Measurement
+from edgeprune.prepare import Prepared
+from edgeprune.progress import Progress
+from edgeprune.pruning.fuse import fuse
+from edgeprune.records import write_bytes
+from edgeprune.verification.accuracy import engine_accuracy
+from edgeprune.verification.numerics import largest_difference
+
+_PACKAGES = ("edgeprune", "torch", "onnx", "onnxruntime", "onnxsim", "openvino", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What was measured on the shipped files.
+
+    Attributes:
+        measured: latency of the engine.
+        numerics: relative differences by name.
+        accuracy: of the engine, None without data.
+    """
+
+    measured: Measurement
+    numerics: dict[str, float | None]
+    accuracy: float | None
+
+
+def ship(
+    ready: Prepared, plan: WidthPlan, small: Network, folder: Path, slim_difference: float, progress: Progress
+) -> Shipped:
+    """Write the bundle's files into `folder`, all but the manifest, and verify them on the device."""
+    shutil.rmtree(folder, ignore_errors=True)
+    bundles.save(folder, small, plan)
+    with progress.step("exporting"):
+        fused = fuse(small, ready.graph.foldable)
+        model = export_onnx(fused, ready.graph.example_inputs).SerializeToString()
+        write_bytes(folder / "model.onnx", model)
+        for name, content in ready.bench.build(model).items():
+            write_bytes(folder / "engine" / name, content)
+    inputs = sample_inputs(ready.graph.example_inputs, ready.subject.data, ready.job.seed)
+    expected = torch_outputs(fused, inputs)
+    bundles.write_samples(folder / "samples.npz", inputs, expected)
+    with progress.step("verifying numerics and latency"):
+        numerics: dict[str, float | None] = {
+            "slim_vs_masked": slim_difference,
+            "onnx_vs_torch": largest_difference(reference_outputs(model, inputs), expected),
+            "engine_vs_torch": largest_difference(ready.bench.outputs(model, inputs), expected),
+        }
+        measured = ready.bench.measure({"engine": model})["engine"]
+        layers = ready.bench.layers({"engine": model})["engine"]
+    bundles.write_latency_csv(folder / "latency.csv", _layer_rows(ready, plan, layers))
+    data = ready.subject.data
+    accuracy = (
+        engine_accuracy(ready.bench, model, val_arrays(data), images=data.val_size, progress=progress)
+        if data is not None
+        else None
+    )
+    return Shipped(measured, numerics, accuracy)
+
+
+def reference_outputs(model: bytes, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """Return what ONNX Runtime computes in float32 on this machine."""
+    with open_bench("onnxruntime", precision="fp32", threads=1) as reference:
+        return reference.outputs(model, inputs)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that a result depends on."""
+    return {name: version(name) for name in _PACKAGES}
+
+
+def _layer_rows(ready: Prepared, plan: WidthPlan, layers: LayerTimes) -> list[dict[str, Any]]:
+    """Return a row a layer of the dense engine: dense and predicted time, and the shipped engine's measured time."""
+    measured: dict[str, float] = {}
+    inserted = 0.0
+    for time in layers.rows:
+        owner = next((name for name in time.nodes if name in ready.blueprint.nodes), None)
+        if owner is None:
+            inserted += time.us
+        for row in ready.table.rows if owner is not None else ():
+            if set(time.nodes) & set(row.nodes):
+                measured[row.name] = measured.get(row.name, 0.0) + time.us
+                break
+        else:
+            if owner is not None:
+                inserted += time.us
+    dense = {row.name: us for row, us, _ in ready.table.layers(WidthPlan.dense(ready.graph).widths)}
+    rows = []
+    for row, predicted, source in ready.table.layers(plan.widths):
+        cin, cout = (axis.width(plan.widths) for axis in row.axes)
+        rows.append(
+            {
+                "layer": row.name,
+                "op": row.op,
+                "cin": cin,
+                "cout": cout,
+                "dense_us": round(dense[row.name], 3),
+                "predicted_us": round(predicted, 3),
+                "measured_us": round(measured[row.name], 3) if row.name in measured else "",
+                "source": source,
+            }
+        )
+    rest = dict.fromkeys(rows[0], "") | {"layer": "(inserted by the runtime, unattributed)"}
+    rows.append({**rest, "predicted_us": round(ready.table.fixed_us, 3), "measured_us": round(inserted, 3)})
+    return rows

@@ -1,0 +1,29 @@
+"""Do two forms of one network give the same outputs?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+TOLERANCE = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.02, "int8": 0.5}
+"""Largest difference, relative to the largest output, that an engine of a precision may show against torch."""
+
+ONNX_TOLERANCE = 1e-4
+"""The same for the ONNX model on ONNX Runtime in float32."""
+
+SLIM_TOLERANCE = 1e-4
+"""The same for the compact network against the masked one in torch."""
+
+
+def largest_difference(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    """Return max |found - expected| / max |expected| over all outputs; infinite where a shape or a value is off."""
+    worst = 0.0
+    if len(found) != len(expected):
+        return float("inf")
+    for one, other in zip(found, expected, strict=True):
+        if one.shape != other.shape or not np.isfinite(one).all():
+            return float("inf")
+        scale = float(np.abs(other).max(initial=0.0)) or 1.0
+        worst = max(worst, float(np.abs(one.astype(np.float64) - other).max(initial=0.0)) / scale)
+    return worst

@@ -1,0 +1,80 @@
+"""A bundle, checked again on this machine or on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeprune.artifacts.bundle import read_samples
+from edgeprune.artifacts.samples import val_arrays
+from edgeprune.errors import EdgePruneError
+from edgeprune.latency.bench import Bench
+from edgeprune.latency.measure import Measurement
+from edgeprune.progress import Progress
+from edgeprune.training.data import Data, load_data
+from edgeprune.units import parse_shape
+from edgeprune.verification.accuracy import engine_accuracy
+from edgeprune.verification.numerics import largest_difference
+from edgeprune.verification.verdict import Verdict, judge
+
+
+@dataclass(frozen=True)
+class Recheck:
+    """What a second look at a bundle found.
+
+    Attributes:
+        measured: latency of the engine, now.
+        fingerprint: of the device it was measured on.
+        numerics: `engine_vs_torch` on the stored samples.
+        accuracy: of the engine, None where the data are not there.
+        verdict: met or missed, and the exit code.
+    """
+
+    measured: Measurement
+    fingerprint: dict[str, str]
+    numerics: dict[str, float | None]
+    accuracy: float | None
+    verdict: Verdict
+
+
+def recheck(folder: Path, manifest: Mapping[str, Any], bench: Bench, progress: Progress) -> Recheck:
+    """Run a bundle's model on the bench: stored samples, validation images where they are, latency."""
+    before, job = manifest["result"], manifest["job"]
+    model = (folder / "model.onnx").read_bytes()
+    inputs, expected = read_samples(folder / "samples.npz")
+    with progress.step("verifying numerics and latency"):
+        numerics: dict[str, float | None] = {
+            "engine_vs_torch": largest_difference(bench.outputs(model, inputs), expected)
+        }
+        measured = bench.measure({"engine": model})["engine"]
+    data = _data(job, progress)
+    accuracy = (
+        engine_accuracy(bench, model, val_arrays(data), images=data.val_size, progress=progress) if data else None
+    )
+    verdict = judge(
+        budget_ms=before["latency_ms"]["budget"],
+        measured_ms=measured.median_ms,
+        trusted=measured.trusted,
+        numerics=numerics,
+        precision=bench.settings.precision,
+        dense_accuracy=before["accuracy"]["dense"],
+        engine_accuracy=accuracy,
+        max_drop=None if job["max_drop"] is None else job["max_drop"] / 100,
+    )
+    return Recheck(measured, dict(bench.fingerprint().to_json()), numerics, accuracy, verdict)
+
+
+def _data(job: Mapping[str, Any], progress: Progress) -> Data | None:
+    """Return the data that the bundle was made with, if they are still where they were."""
+    source = job["data"] or ("demo" if job["model"] == "demo" else None)
+    if source is None:
+        return None
+    try:
+        return load_data(
+            source, mean=job["mean"], std=job["std"], input_shape=parse_shape(job["input"]), seed=job["seed"]
+        )
+    except EdgePruneError as error:
+        progress.say(f"accuracy is not checked: {error.message}")
+        return None

@@ -1,0 +1,118 @@
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from edgeprune.artifacts.source import load_source
+from edgeprune.errors import InputError, MissingError
+
+CODE = """
+import torch
+from torch import nn
+
+def small():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout())
+
+def number():
+    return 5
+
+def fails():
+    raise RuntimeError("no such layer")
+"""
+SHAPE = (1, 3, 8, 8)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    own = tmp_path / "models.py"
+    own.write_text(CODE)
+    return own
+
+
+def test_the_demo_brings_everything() -> None:
+    source = load_source("demo")
+    assert (source.name, source.input_shape, source.data) == ("demo", (1, 1, 32, 32), "demo")
+    assert source.mean is not None
+    assert source.std is not None
+
+
+def test_a_function_of_the_users_own(path: Path) -> None:
+    source = load_source(f"{path}:small", input_shape=SHAPE)
+    assert (source.name, source.input_shape, source.data, source.mean) == ("small", SHAPE, None, None)
+    assert not any(module.training for module in source.model.modules())
+
+
+def test_the_seed_decides_random_weights_and_torchs_random_state_stays(path: Path) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    digests = [load_source(f"{path}:small", input_shape=SHAPE, seed=seed).digest for seed in (0, 0, 1)]
+    assert torch.equal(torch.rand(2), expected)
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_the_digest_changes_with_the_code(path: Path) -> None:
+    before = load_source(f"{path}:small", input_shape=SHAPE).digest
+    path.write_text(CODE + "\n# changed\n")
+    assert load_source(f"{path}:small", input_shape=SHAPE).digest != before
+
+
+def test_weights_are_loaded(path: Path, tmp_path: Path) -> None:
+    weights = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    torch.save({"state_dict": weights.state_dict()}, tmp_path / "w.pt")
+    source = load_source(f"{path}:small", weights=tmp_path / "w.pt", input_shape=SHAPE)
+    assert torch.equal(source.model.state_dict()["0.weight"], weights[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [("number", "returned int, not a torch.nn.Module"), ("fails", r"models\.py:12 raised RuntimeError: no such layer")],
+)
+def test_functions_that_give_no_network(path: Path, function: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        load_source(f"{path}:{function}", input_shape=SHAPE)
+
+
+def test_an_input_shape_that_is_missing_or_wrong(path: Path) -> None:
+    with pytest.raises(InputError, match=r"input shape of .* is not known"):
+        load_source(f"{path}:small")
+    with pytest.raises(InputError, match="does not take an input of 1x5x8x8: RuntimeError") as caught:
+        load_source(f"{path}:small", input_shape=(1, 5, 8, 8))
+    assert "\n" not in caught.value.message
+
+
+def test_torchvision_knows_its_input_sizes() -> None:
+    source = load_source("torchvision:squeezenet1_1")
+    assert (source.name, source.input_shape, source.data) == ("squeezenet1_1", (1, 3, 224, 224), None)
+    smaller = load_source("torchvision:squeezenet1_1", input_shape=(1, 3, 64, 64))
+    assert smaller.input_shape == (1, 3, 64, 64)
+    assert smaller.digest == source.digest
+
+
+def test_timm() -> None:
+    source = load_source("timm:test_resnet")
+    assert source.name == "test_resnet"
+    assert source.input_shape == (1, 3, 160, 160)
+
+
+def test_timm_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(MissingError) as caught:
+        load_source("timm:resnet18")
+    assert "edgeprune[timm]" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("torchvision:resnet19", "did you mean 'resnet1"),
+        ("timm:resnet19", "timm has no network 'resnet19'"),
+        ("dmo", "did you mean 'demo'"),
+        ("resnet18", "MODEL 'resnet18' is not known"),
+    ],
+)
+def test_unknown_names(text: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        load_source(text)

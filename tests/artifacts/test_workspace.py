@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeprune.artifacts.workspace import Workspace
+from edgeprune.errors import BudgetError, InputError, MissingError
+
+JOB = {"model": "demo", "lock": ["fc"], "seed": 0}
+
+
+def test_a_step_is_done_once(tmp_path: Path) -> None:
+    calls = []
+
+    def work() -> dict[str, int]:
+        calls.append(1)
+        return {"n": 3}
+
+    assert Workspace(tmp_path / "out", JOB).once("step", work) == {"n": 3}
+    assert Workspace(tmp_path / "out", JOB, resume=True).once("step", work) == {"n": 3}
+    assert len(calls) == 1
+
+
+def test_without_resume_a_run_starts_again(tmp_path: Path) -> None:
+    Workspace(tmp_path / "out", JOB).once("step", lambda: {"n": 1})
+    assert Workspace(tmp_path / "out", JOB).once("step", lambda: {"n": 2}) == {"n": 2}
+
+
+def test_another_job_cannot_resume(tmp_path: Path) -> None:
+    Workspace(tmp_path / "out", JOB)
+    with pytest.raises(InputError, match="started with seed=0, not 1"):
+        Workspace(tmp_path / "out", {**JOB, "seed": 1}, resume=True)
+
+
+def test_the_bundle_appears_complete_and_the_rest_goes(tmp_path: Path) -> None:
+    work = Workspace(tmp_path / "runs" / "out", JOB)
+    (work.path("bundle")).mkdir()
+    (work.path("bundle") / "model.onnx").write_bytes(b"x")
+    assert not work.out.exists()
+    work.finish(work.path("bundle"))
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["out"]
+    assert (work.out / "model.onnx").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("error", [BudgetError, InputError])
+def test_what_would_only_fail_again_leaves_nothing_behind(tmp_path: Path, error: type[Exception]) -> None:
+    with pytest.raises(error), Workspace(tmp_path / "a" / "b" / "out", JOB):
+        raise error("no")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MissingError])
+def test_what_may_go_on_later_is_kept(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), Workspace(tmp_path / "out", JOB):
+        raise error("no")
+    assert (tmp_path / ".out.partial" / "job.json").is_file()
+
+
+def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="exists already"):
+        Workspace(tmp_path / "out", JOB)
+    with pytest.raises(InputError, match="not a bundle"):
+        Workspace(tmp_path / "out", JOB, force=True)
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"

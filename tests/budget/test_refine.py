@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgeprune.artifacts.blueprint import Blueprint
+from edgeprune.budget.explain import solve_or_explain
+from edgeprune.budget.refine import Choice, Refined, refine
+from edgeprune.budget.values import values_from_scores
+from edgeprune.errors import BudgetError
+from edgeprune.graph.trace import trace
+from edgeprune.latency.bench import LayerTimes
+from edgeprune.latency.profile import fill
+from edgeprune.latency.table import TableStore
+from tests.simulated import SimulatedBench, Wide, measurement
+
+
+class Biased(SimulatedBench):
+    """A device on which narrow networks take longer, as a whole, than their layers say."""
+
+    def layers(self, models: Mapping[str, bytes], rule: Any = None) -> dict[str, LayerTimes]:
+        return {
+            name: LayerTimes(found.rows, measurement(found.engine.median_ms * 1.07), {})
+            for name, found in super().layers(models).items()
+        }
+
+
+@pytest.fixture(scope="module")
+def blueprint() -> Blueprint:
+    model = Wide().eval()
+    return Blueprint(model, trace(model, torch.zeros(1, 3, 16, 16)))
+
+
+@pytest.fixture
+def choice(blueprint: Blueprint) -> Choice:
+    random = np.random.default_rng(0)
+    scores = {group.name: random.random(group.channels) for group in blueprint.graph}
+    return Choice(blueprint.graph, scores, values_from_scores(blueprint.graph, scores))
+
+
+def refined(blueprint: Blueprint, choice: Choice, folder: Path, bench: SimulatedBench, share: float) -> Refined:
+    store = TableStore(folder)
+    table = fill(blueprint, SimulatedBench(), store)  # type: ignore[arg-type]
+    return refine(choice, table, blueprint, bench, store, share * table.dense.engine_ms)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("share", [0.9, 0.7, 0.5])
+def test_what_is_chosen_was_measured_within_the_budget(
+    blueprint: Blueprint, choice: Choice, tmp_path: Path, share: float
+) -> None:
+    found = refined(blueprint, choice, tmp_path, SimulatedBench(), share)
+    assert found.chosen is not None
+    assert found.chosen.measured_ms <= share * found.table.dense.engine_ms
+    assert found.chosen.solution.gap <= 1e-3
+    assert found.floor_ms <= found.chosen.measured_ms * 1.05
+
+
+def test_a_miss_is_corrected(blueprint: Blueprint, choice: Choice, tmp_path: Path) -> None:
+    found = refined(blueprint, choice, tmp_path, Biased(), 0.6)
+    assert found.chosen is not None
+    assert found.chosen.measured_ms <= 0.6 * found.table.dense.engine_ms
+
+
+def test_the_same_table_gives_the_same_plan(blueprint: Blueprint, choice: Choice, tmp_path: Path) -> None:
+    one = refined(blueprint, choice, tmp_path / "one", SimulatedBench(), 0.6)
+    other = refined(blueprint, choice, tmp_path / "other", SimulatedBench(), 0.6)
+    assert one.chosen is not None
+    assert other.chosen is not None
+    assert one.chosen.plan == other.chosen.plan
+
+
+def test_a_budget_under_the_floor_is_explained(blueprint: Blueprint, choice: Choice, tmp_path: Path) -> None:
+    table = fill(blueprint, SimulatedBench(), TableStore(tmp_path))  # type: ignore[arg-type]
+    with pytest.raises(BudgetError, match=r"under the floor: .*; the floor is made up of .* at their narrowest"):
+        solve_or_explain(choice.problem(table), table, 1.0)
+
+
+def test_aligned_widths(blueprint: Blueprint, choice: Choice, tmp_path: Path) -> None:
+    table = fill(blueprint, SimulatedBench(), TableStore(tmp_path))  # type: ignore[arg-type]
+    aligned = Choice(choice.graph, choice.scores, choice.values, align=4)
+    for name, widths in aligned.problem(table).widths.items():
+        assert set(widths.tolist()) <= {*range(4, 33, 4), choice.graph.groups[name].channels}

@@ -1,0 +1,123 @@
+"""The programme against all combinations, tried one by one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from edgeprune.budget.problem import Problem, formulate
+from edgeprune.budget.solve import floor, solve
+from edgeprune.errors import BudgetError
+from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.layers import Axis, EngineNode
+from edgeprune.graph.trace import trace
+from edgeprune.latency.predict import CostRow
+
+CHOICES = np.array([1, 3, 4])
+
+
+class Chain(nn.Module):
+    """Group `a` flows into `b`; both flow, concatenated, into `c`, which flows into the classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 1)
+        self.b = nn.Conv2d(4, 4, 1)
+        self.c = nn.Conv2d(8, 4, 1)
+        self.last = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.a(x).relu()
+        return self.last(self.c(torch.cat([a, self.b(a).relu()], 1)).relu())
+
+
+class Costs:
+    """A table whose row costs are any function of (cin, cout)."""
+
+    def __init__(self, rows: list[CostRow], costs: Mapping[str, np.ndarray]) -> None:
+        self.rows = rows
+        self.fixed_us = 2.0
+        self._costs = costs
+
+    def row_us(self, row: CostRow, cin: np.ndarray, cout: np.ndarray) -> np.ndarray:
+        base, slope, both = self._costs[row.name]
+        return np.asarray(base + slope * cout + both * cin * np.ceil(cout / 2))
+
+    def total_us(self, widths: Mapping[str, int]) -> float:
+        return self.fixed_us + sum(
+            float(self.row_us(row, *(np.array(axis.width(widths)) for axis in row.axes))) for row in self.rows
+        )
+
+
+def rows_of(graph: ChannelGraph) -> list[CostRow]:
+    names = ("a", "b", "c", "last")
+    axes = {name: (graph.axis(f"{name}.weight", 1), graph.axis(f"{name}.weight", 0)) for name in names}
+    return [CostRow((name,), "Conv", EngineNode(name, "Conv", "", (1, 1), *axes[name])) for name in names]
+
+
+GRAPH = trace(Chain(), torch.zeros(1, 3, 2, 2))
+NAMES = ("a", "b", "c")
+
+
+def programme(costs: Costs, values: Mapping[str, np.ndarray]) -> Problem:
+    return formulate(GRAPH, costs, dict.fromkeys(NAMES, CHOICES), values)  # type: ignore[arg-type]
+
+
+number = st.integers(0, 20).map(float)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(*[st.tuples(number, number, number)] * 4),
+    st.tuples(*[st.lists(st.integers(0, 50), min_size=4, max_size=4)] * 3),
+    st.floats(0.1, 1.0),
+)
+def test_equals_the_best_of_all_combinations(
+    costs: tuple[tuple[float, float, float], ...], steps: tuple[list[int], ...], share: float
+) -> None:
+    table = Costs(rows_of(GRAPH), dict(zip(("a", "b", "c", "last"), map(np.array, costs), strict=True)))
+    values = {name: np.concatenate([[0], np.cumsum(one)]) / 100 for name, one in zip(NAMES, steps, strict=True)}
+    budget = share * table.total_us(dict.fromkeys(NAMES, 4))
+    plans = [dict(zip(NAMES, widths, strict=True)) for widths in itertools.product(CHOICES.tolist(), repeat=3)]
+    within = [plan for plan in plans if table.total_us(plan) <= budget]
+
+    problem = programme(table, values)
+    fastest = floor(problem)
+    assert fastest.cost_us == pytest.approx(min(map(table.total_us, plans)), abs=1e-3)
+    if not within:
+        with pytest.raises(BudgetError, match="under the floor"):
+            solve(problem, budget)
+        return
+    best = max(sum(values[name][width] for name, width in plan.items()) for plan in within)
+    found = solve(problem, budget)
+    assert table.total_us(found.widths) <= budget + 1e-3
+    assert found.value == pytest.approx(best, rel=1e-3, abs=1e-6)
+    assert found.gap <= 1e-3
+
+
+def test_the_cost_of_a_plan_is_that_of_its_layers() -> None:
+    table = Costs(rows_of(GRAPH), dict.fromkeys(("a", "b", "c", "last"), np.array([1.0, 2.0, 0.5])))
+    values = {name: np.arange(5.0) for name in NAMES}
+    # Everything is kept: a 3->4: 1+8+3, b 4->4: 1+8+4, c 8->4: 1+8+8, last 4->2: 1+4+2, fixed 2.
+    found = solve(programme(table, values), 51.0 + 1e-6)
+    assert found.widths == {"a": 4, "b": 4, "c": 4}
+    assert found.cost_us == pytest.approx(12 + 13 + 17 + 7 + 2)
+
+
+def test_without_groups_there_is_one_plan() -> None:
+    table = Costs(rows_of(GRAPH), dict.fromkeys(("a", "b", "c", "last"), np.array([1.0, 2.0, 0.5])))
+    problem = formulate(GRAPH, table, {}, {})  # type: ignore[arg-type]
+    assert solve(problem, 51.0).widths == {}
+    with pytest.raises(BudgetError):
+        solve(problem, 50.9)
+
+
+def test_axes_of_the_concatenation_hold_both_groups() -> None:
+    assert GRAPH.axis("c.weight", 1) == Axis(0, {"a": 1, "b": 1})

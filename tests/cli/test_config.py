@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgeprune.cli.config import Config, defaults, read_config
+from edgeprune.cli.main import run
+from edgeprune.cli.options import ExportOptions, TargetsOptions
+from edgeprune.errors import InputError
+from tests.cli.fakes import FakePipeline
+
+FILE = """
+model = "demo"
+target = "openvino"
+latency = "60%"
+threads = 2
+max-drop = 1
+lock = ["stem", "head*"]
+mean = [0.5, 0.5, 0.5]
+std = [1, 1, 1]
+force = true
+"""
+
+
+def test_every_option_can_stand_in_a_file(pipeline: FakePipeline, tmp_path: Path) -> None:
+    (tmp_path / "edgeprune.toml").write_text(FILE)
+    assert run(["export"]) == 0
+    ((_, (job, _)),) = pipeline.calls
+    assert (job.model, job.target, job.threads, job.max_drop, job.force) == ("demo", "openvino", 2, 1.0, True)
+    assert job.latency.fraction == 0.6
+    assert job.lock == ("stem", "head*")
+    assert (job.mean, job.std) == ((0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
+
+
+def test_the_command_line_wins(pipeline: FakePipeline, tmp_path: Path) -> None:
+    (tmp_path / "edgeprune.toml").write_text(FILE)
+    assert run(["export", "--threads", "1", "--lock", "layer1"]) == 0
+    ((_, (job, _)),) = pipeline.calls
+    assert (job.threads, job.lock) == (1, ("layer1",))
+
+
+def test_each_value_is_shown_with_its_origin(
+    pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.edgeprune]\nthreads = 2\n")
+    assert run(["export", "--latency", "5ms", "--show-config", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["schema"] == "edgeprune.config/1"
+    assert shown["options"]["threads"] == {"value": 2, "origin": "pyproject.toml [tool.edgeprune]"}
+    assert shown["options"]["latency"] == {"value": "5ms", "origin": "command line"}
+    assert shown["options"]["rounds"] == {"value": 4, "origin": "default"}
+    assert not pipeline.calls
+    assert run(["export", "--show-config"]) == 0
+    assert "pyproject.toml [tool.edgeprune]" in capsys.readouterr().out
+
+
+def test_its_own_file_hides_the_shared_one(tmp_path: Path) -> None:
+    assert read_config(tmp_path) == Config()
+    (tmp_path / "pyproject.toml").write_text("[tool.other]\nx = 1\n")
+    assert read_config(tmp_path) == Config()
+    (tmp_path / "pyproject.toml").write_text("[tool.edgeprune]\nthreads = 2\n")
+    assert read_config(tmp_path).values == {"threads": 2}
+    (tmp_path / "edgeprune.toml").write_text("threads = 3\n")
+    assert read_config(tmp_path) == Config("edgeprune.toml", {"threads": 3})
+
+
+def test_a_key_counts_for_every_verb_that_has_it() -> None:
+    given = defaults(Config("f", {"threads": 2, "json": True}), {"export": ExportOptions, "targets": TargetsOptions})
+    assert given == {"export": {"threads": "2", "json": True}, "targets": {"json": True}}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("latncy", "5ms", "did you mean 'latency'"),
+        ("max_drop", 1, "did you mean 'max-drop'"),
+        ("show-config", True, "no option"),
+        ("force", "yes", "true or false"),
+        ("threads", True, "no value"),
+        ("threads", {"a": 1}, "no value"),
+    ],
+)
+def test_what_is_no_option_is_refused(key: str, value: object, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        defaults(Config("edgeprune.toml", {key: value}), {"export": ExportOptions})
+
+
+def test_a_value_of_another_kind_is_one_line(
+    pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "edgeprune.toml").write_text('threads = "two"\n')
+    assert run(["export"]) == 2
+    assert "--threads" in capsys.readouterr().err

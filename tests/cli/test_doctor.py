@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from edgeprune.cli.main import run
+from tests.cli.fakes import FakePipeline, FakeResult
+
+FOUND = {
+    "schema": "edgeprune.doctor/1",
+    "findings": [
+        {"what": "load average", "value": "1.9", "remedy": "stop what else runs"},
+        {"what": "openvino", "value": "2025.1", "remedy": ""},
+    ],
+}
+
+
+def test_findings_and_what_mends_them(pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    pipeline.answer = lambda: FakeResult(FOUND)
+    assert run(["doctor", "--target", "openvino"]) == 0
+    ((verb, (target, device, _)),) = pipeline.calls
+    assert (verb, target, device) == ("doctor", "openvino", "local")
+    shown = capsys.readouterr().out
+    assert "load average" in shown
+    assert "stop what else runs" in shown
+
+
+@pytest.mark.parametrize("arguments", [["--target", "opnvino"], ["--device", "board"]])
+def test_wrong_names_are_refused(pipeline: FakePipeline, arguments: list[str]) -> None:
+    assert run(["doctor", *arguments]) == 2
+    assert not pipeline.calls

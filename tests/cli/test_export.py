@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeprune.cli.main import run
+from edgeprune.job import Job
+from edgeprune.units import LatencyBudget
+from tests.cli.fakes import FakePipeline
+
+EXPORT = ("export", "demo", "--target", "openvino", "--latency", "60%")
+
+
+def test_one_call_with_the_job(pipeline: FakePipeline) -> None:
+    assert run(EXPORT) == 0
+    ((verb, (job, _)),) = pipeline.calls
+    assert verb == "export"
+    assert job == Job("demo", "openvino", LatencyBudget(fraction=0.6), out=Path("runs/demo-openvino"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["export", "demo", "--target", "opnvino", "--latency", "5ms"], "did you mean 'openvino'"),
+        (["export", "demo", "--target", "openvino", "--latency", "10"], "did you mean 10ms?"),
+        (["export", "nothing", "--target", "openvino", "--latency", "5ms"], "'nothing'"),
+        ([*EXPORT, "--out", "there"], "there exists already"),
+        ([*EXPORT, "--weights", "w.pt"], "w.pt does not exist"),
+        ([*EXPORT, "--rounds", "0"], "--rounds 0"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_started(
+    pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    (tmp_path / "there").mkdir()
+    assert run(arguments) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert not pipeline.calls
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]

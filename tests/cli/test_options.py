@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from edgeprune.cli.options import CRITERIA, ExportOptions, PlanOptions, ProfileOptions
+from edgeprune.errors import InputError
+from edgeprune.job import Job
+from edgeprune.units import LatencyBudget
+
+
+def test_every_field_of_a_job_can_be_given() -> None:
+    options = ExportOptions(
+        model="torchvision:resnet18",
+        weights=Path("w.safetensors"),
+        input="1x3x8x8",
+        seed=1,
+        target="openvino",
+        precision="fp32",
+        threads=2,
+        device=["local"],
+        lock=["stem"],
+        align=4,
+        latency="5ms",
+        data="demo",
+        mean=".5,.5,.5",
+        std="1,1,1",
+        criterion="l1",
+        out=Path("out"),
+        epochs=2,
+        max_drop=1.5,
+        rounds=3,
+        dry_run=True,
+        resume=True,
+        force=True,
+        allow_unverified=True,
+    )
+    assert options.job() == Job(
+        model="torchvision:resnet18",
+        target="openvino",
+        latency=LatencyBudget(ms=5),
+        weights=Path("w.safetensors"),
+        input_shape=(1, 3, 8, 8),
+        data="demo",
+        mean=(0.5, 0.5, 0.5),
+        std=(1, 1, 1),
+        precision="fp32",
+        threads=2,
+        devices=("local",),
+        out=Path("out"),
+        seed=1,
+        epochs=2,
+        max_drop=1.5,
+        lock=("stem",),
+        align=4,
+        rounds=3,
+        criterion="l1",
+        dry_run=True,
+        resume=True,
+        force=True,
+        allow_unverified=True,
+    )
+
+
+def test_what_is_left_out_is_left_to_the_job() -> None:
+    job = ExportOptions(model="demo", target="openvino", latency="5ms").job()
+    assert job == Job("demo", "openvino", LatencyBudget(ms=5), out=Path("runs/demo-openvino"))
+    assert ProfileOptions(model="demo", target="openvino").job() == Job("demo", "openvino")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (ProfileOptions(target="openvino"), "no MODEL"),
+        (ProfileOptions(model="demo"), "no target"),
+        (ExportOptions(model="demo", target="openvino"), "no latency"),
+        (PlanOptions(model="demo", target="openvino", mean="a,b"), "'a,b'"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_said(options: ProfileOptions, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        options.job()
+
+
+@pytest.mark.parametrize(("less", "more"), [(ProfileOptions, PlanOptions), (PlanOptions, ExportOptions)])
+def test_a_job_verb_takes_what_the_one_before_it_takes(less: type, more: type) -> None:
+    assert {item.name for item in fields(less)} < {item.name for item in fields(more)}
+
+
+def test_help_names_every_criterion() -> None:
+    from edgeprune.pruning import importance
+
+    assert CRITERIA.split(", ") == list(importance.CRITERIA)

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeprune.cli.main import run
+from tests.cli.fakes import EXPORTED, FakePipeline, FakeResult
+
+
+def test_one_call_with_the_bundle(pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bundle").mkdir()
+    late = {**EXPORTED, "schema": "edgeprune.verify/1", "status": "missed", "reasons": ["measured 7 ms is over"]}
+    pipeline.answer = lambda: FakeResult(late, 5)
+    assert run(["verify", "bundle", "--device", "ssh://me@board"]) == 5
+    ((verb, (bundle, device, _)),) = pipeline.calls
+    assert (verb, bundle, device) == ("verify", Path("bundle"), "ssh://me@board")
+    assert capsys.readouterr().out.startswith("Missed on openvino.\n- measured 7 ms is over\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["nowhere"], [".", "--device", "board"]])
+def test_what_cannot_be_verified(pipeline: FakePipeline, arguments: list[str]) -> None:
+    assert run(["verify", *arguments]) == 2
+    assert not pipeline.calls

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+import math
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeprune.errors import InputError
+from edgeprune.latency.measure import Measurement, Round, Rule, conclude, measure, quantiles
+
+RULE = Rule(rounds=2, samples_min=3, busy_ratio=1.1, retries=2)
+
+
+def quiet(*wall_ms: float) -> Round:
+    return made([(wall, wall, 0) for wall in wall_ms])
+
+
+def made(samples: list[tuple[float, float, int]], others: float = 0.0, in_thread: bool = True) -> Round:
+    return Round.of(samples, others, RULE, in_thread)
+
+
+def test_the_median_is_over_the_samples_of_the_quiet_rounds() -> None:
+    found = conclude([quiet(1.0, 1.02, 1.04), quiet(1.06, 1.08, 1.1)], RULE)
+    assert found.trusted
+    assert found.median_ms == pytest.approx((1.04 + 1.06) / 2)
+    assert found.min_ms == 1.0
+    # 0.9 of the way through six samples is place 4.5, half-way between the last two.
+    assert found.p90_ms == pytest.approx(1.09)
+    # The rounds' medians are 1.02 and 1.08: quarters at 1.035 and 1.065, half their range is 0.015.
+    assert found.spread == pytest.approx(0.015 / 1.05)
+    assert found.samples_ms == (1.0, 1.02, 1.04, 1.06, 1.08, 1.1)
+    assert found.cpu_ratio == 1.0
+    assert found.switches == 0
+
+
+def test_a_round_far_from_the_fastest_does_not_count() -> None:
+    found = conclude([quiet(1.2, 1.2, 1.2), quiet(1, 1, 1), quiet(1, 1, 1)], RULE)
+    assert found.trusted
+    assert found.median_ms == 1
+    assert found.rounds == 3
+
+
+def test_a_round_beside_other_programs_does_not_count() -> None:
+    beside = made([(0.95, 0.95, 0)] * 2, others=0.8)
+    found = conclude([beside, quiet(1, 1), quiet(1, 1)], RULE)
+    assert found.trusted
+    assert found.median_ms == 1
+
+
+def test_interrupted_samples_do_not_count() -> None:
+    # The second took ten times its processor time, the third was switched away from.
+    samples = [(1.0, 1.0, 0), (10.0, 1.0, 0), (1.5, 1.5, 1), (1.02, 1.02, 0)]
+    assert made(samples).samples_ms == (1.0, 1.02)
+    assert made(samples).median_ms == 1.01
+    assert made(samples, in_thread=False).samples_ms == (1.0, 10.0, 1.5, 1.02)
+    assert made(samples).cpu_ratio == pytest.approx(13.52 / 4.52)
+    assert made(samples).switches == 1
+
+
+def test_where_every_sample_was_interrupted_processor_time_stands_in() -> None:
+    cut = [(3.0, 1.0, 1), (4.0, 1.2, 1)]
+    assert made(cut).samples_ms == (1.0, 1.2)
+    assert made(cut, in_thread=False).samples_ms == (3.0, 4.0)
+    assert not conclude([made(cut)] * 5, RULE).trusted
+
+
+def test_too_few_quiet_rounds_are_not_trusted_and_say_why() -> None:
+    rounds = [made([(ms, ms, 0)] * 2, others=1.5) for ms in (5.0, 1.0, 2.0, 1.5)]
+    found = conclude(rounds, RULE)
+    assert not found.trusted
+    assert found.reason == "only 0 of 4 rounds were quiet, 2 are needed: other programs kept 1.5 cores busy"
+    # The two fastest rounds are what there is: 1.0, 1.0, 1.5, 1.5.
+    assert found.median_ms == 1.25
+
+
+def test_a_slow_clock_is_told_from_an_even_one() -> None:
+    rounds = [made([(2.0, 1.0, 3)] * 2) for _ in range(2)]
+    assert "wall time was 2.00 x processor time" in conclude(rounds, RULE).reason
+    assert conclude(rounds, RULE, in_thread=False).trusted
+
+
+def test_uneven_rounds_are_named() -> None:
+    assert "rounds differ by more than 10%" in conclude([quiet(1, 1), quiet(2, 2)], RULE).reason
+
+
+class Call:
+    """Takes a number of milliseconds of processor time, and counts."""
+
+    def __init__(self, ms: float) -> None:
+        self.ms = ms
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+        until = time.thread_time() + self.ms / 1e3
+        while time.thread_time() < until:
+            pass
+
+
+def test_measures_several_calls_side_by_side() -> None:
+    calls = {"short": Call(1), "long": Call(4)}
+    settled = []
+    rule = Rule(warmup_s=0.01, steady_tolerance=1.0, samples_min=2, round_s=0.005, rounds=3, retries=3)
+    found = measure(calls, rule, settle=lambda: settled.append(1))
+    assert list(found) == ["short", "long"]
+    assert found["short"].median_ms < found["long"].median_ms
+    assert found["long"].median_ms >= 4
+    for name in calls:
+        assert 3 <= found[name].rounds <= 6
+        assert found[name].trusted == (found[name].reason == "")
+        assert calls[name].count > len(found[name].samples_ms)
+    assert settled
+
+
+def test_a_call_that_raises_is_not_hidden() -> None:
+    def broken() -> None:
+        raise InputError("no")
+
+    with pytest.raises(InputError, match="no"):
+        measure({"broken": broken}, Rule())
+
+
+def test_the_sentence_holds_every_number_of_the_rule() -> None:
+    sentence = Rule(1.5, 0.04, 6, 0.2, 7, 1.15, 13).sentence()
+    for part in ("1.5 s", "4%", "6 samples", "0.2 s", "7 quiet rounds", "1.15 x", "13 times", "30% of a core"):
+        assert part in sentence
+    assert sentence.endswith(".")
+    assert ". " not in sentence
+
+
+@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"samples_min": 0}, {"busy_ratio": 1.0}, {"retries": -1}])
+def test_a_rule_that_measures_nothing_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="measures nothing"):
+        Rule(**wrong)
+
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(FINITE, st.lists(FINITE), st.integers(), st.booleans(), st.text())
+def test_values_survive_json(number: float, samples: list[float], count: int, trusted: bool, reason: str) -> None:
+    found = Measurement(number, number, number, number, tuple(samples), count, number, count, trusted, reason)
+    assert Measurement.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_a_rule_survives_json() -> None:
+    rule = Rule(rounds=3, round_s=0.5)
+    assert Rule(**json.loads(json.dumps(rule.to_json()))) == rule
+
+
+@given(st.lists(FINITE.filter(lambda value: abs(value) < 1e100), min_size=1), st.floats(0, 1))
+def test_quantiles_lie_within_the_values(values: list[float], share: float) -> None:
+    (found,) = quantiles(values, [share])
+    margin = 1e-9 * max(map(abs, values))
+    assert min(values) - margin <= found <= max(values) + margin
+    assert math.isclose(quantiles(values, [0.0])[0], min(values))
+    assert math.isclose(quantiles(values, [1.0])[0], max(values))

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from edgeprune.report.text import LATENCY_MEANS, RENDERERS, print_result, verdict
+from tests.cli.fakes import EXPORTED
+
+
+def shown(document: dict[str, Any], *, verbose: bool = False) -> str:
+    stream = io.StringIO()
+    print_result(document, stream, verbose=verbose)
+    return stream.getvalue()
+
+
+def sentence(**changed: Any) -> str:
+    return "\n".join(line.plain for line in verdict({**EXPORTED, **changed}))
+
+
+def test_an_export_for_a_person() -> None:
+    text = shown(EXPORTED)
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.startswith("  ") and line.split()}
+    assert text.startswith("Met: 5.7 ms measured on openvino, 95.0 % of the budget of 6 ms.\n")
+    assert rows["latency"] == ["10", "ms", "5.7", "ms", "-43.0", "%"]
+    assert rows["accuracy"] == ["93.0", "%", "92.0", "%", "-1.0", "points"]
+    assert rows["MACs"] == ["40", "M", "20", "M", "-50.0", "%"]
+    assert rows["parameters"] == ["800", "k", "400", "k", "-50.0", "%"]
+    assert rows["layer1.0.conv1"][:4] == ["8", "16", "50.0", "%"]
+    assert "stem" not in rows, "a group that keeps all its channels is only counted"
+    assert "Groups: 1 of 2 narrowed; 1 kept whole\n" in text
+    assert "floor (no plan is faster) 2 ms, 2 rounds" in text
+    assert "slim to masked 3.0e-07" in text
+    assert "within 0.01 %" in text
+    assert "Bundle: runs/x\n" in text
+    assert text.endswith(f"{LATENCY_MEANS}\n")
+
+
+def test_without_data_no_accuracy_is_printed() -> None:
+    nothing = {"dense": None, "pruned": None, "engine": None}
+    assert "ccuracy" not in shown({**EXPORTED, "accuracy": nothing})
+
+
+def test_without_a_measurement_the_prediction_is_shown_as_one() -> None:
+    latency = {**EXPORTED["latency_ms"], "measured": None, "p90": None}
+    text = shown({**EXPORTED, "status": "unverified", "latency_ms": latency})
+    assert text.startswith("PREDICTED, NOT VERIFIED: 5.5 ms predicted for a budget of 6 ms.\n")
+    assert "measured 5" not in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"status": "planned"}, "Planned: 5.5 ms predicted for a budget of 6 ms; nothing was trained or written."),
+        ({"status": "missed", "reasons": ["too slow"]}, "Missed on openvino.\n- too slow"),
+        (
+            {"status": "unverified", "reasons": ["PREDICTED, NOT VERIFIED: the device was busy"]},
+            "PREDICTED, NOT VERIFIED: 5.5 ms predicted for a budget of 6 ms.\n- the device was busy",
+        ),
+    ],
+)
+def test_verdicts(changed: dict[str, Any], said: str) -> None:
+    assert sentence(**changed) == said
+
+
+def test_many_groups_are_cut_short_unless_verbose() -> None:
+    plan = {f"g{i}": {"width": 1 + i, "of": 100, "modules": [f"m{i}"]} for i in range(20)}
+    short, full = shown({**EXPORTED, "plan": plan}), shown({**EXPORTED, "plan": plan}, verbose=True)
+    assert "g11 " in short
+    assert "g12 " not in short, "twelve are shown, the most narrowed first"
+    assert "Groups: 20 of 20 narrowed; 8 not shown (--verbose shows all)" in short
+    assert all(f"g{i} " in full for i in range(20))
+    assert "trace" in full
+    assert "trace" not in short
+
+
+def test_names_are_not_read_as_markup() -> None:
+    plan = {"[red]x": {"width": 1, "of": 2, "modules": ["[/]"]}}
+    assert "[red]x" in shown({**EXPORTED, "plan": plan, "bundle": "runs/[bold]"})
+
+
+@pytest.mark.parametrize("kind", RENDERERS)
+def test_a_pipe_gets_no_colours(kind: str) -> None:
+    document = {
+        **EXPORTED,
+        "schema": f"{kind}/1",
+        "findings": [{"what": "load", "value": "1", "remedy": "wait"}],
+        "layers": [],
+        "networks": 3,
+        "options": {"seed": {"value": 0, "origin": "default"}},
+        "plans": [],
+        "rows": {"measured": 3},
+        "targets": [{"name": "x", "title": "X", "runtime": "y", "usable": True, "reason": ""}],
+    }
+    assert "\x1b" not in shown(document)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeprune.errors import InputError
+from edgeprune.runtimes.base import SessionSettings
+from edgeprune.runtimes.openvino import _combined, _known, _us
+from edgeprune.runtimes.registry import open_runtime
+from tests.contracts.runtime_contract import RuntimeContract
+from tests.onnx_models import residual
+
+
+class TestOpenVINO(RuntimeContract):
+    name = "openvino"
+    convolution = "Convolution"
+
+    @pytest.mark.parametrize("precision", ["bf16", "fp16"])
+    def test_a_precision_is_given_or_refused_never_replaced(self, precision: str) -> None:
+        """Which of the two it is depends on the processor."""
+        import openvino
+
+        capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision.upper() in capabilities:
+            assert self.open(residual(), precision=precision).properties["precision"] == precision
+        else:
+            with pytest.raises(InputError, match=f"not {precision}"):
+                self.open(residual(), precision=precision)
+
+    def test_refuses_more_threads_than_there_are(self) -> None:
+        with pytest.raises(InputError, match="threads"):
+            self.open(residual(), threads=10_000)
+
+    def test_the_saved_engine_computes_the_same(self, tmp_path: Path) -> None:
+        import openvino
+
+        array = np.random.default_rng(1).standard_normal((1, 3, 12, 12)).astype(np.float32)
+        xml, weights = open_runtime(self.name).save_engine(residual(), tmp_path, SessionSettings())
+        assert weights.suffix == ".bin"
+        compiled = openvino.Core().compile_model(str(xml), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        np.testing.assert_allclose(compiled([array])[0], self.open(residual()).run([array])[0], rtol=1e-5, atol=1e-6)
+
+
+def test_telemetry_is_off() -> None:
+    code = (
+        "import sys\n"
+        "from edgeprune.runtimes.registry import open_runtime\n"
+        "open_runtime('openvino').version()\n"
+        "sys.exit(any(name.startswith('openvino_telemetry.') for name in sys.modules))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_names_of_parts_lead_to_their_node() -> None:
+    nodes = frozenset(["conv", "a/b"])
+    assert _known(["conv/WithoutBiases", "conv", "a/b", "Constant_7"], nodes) == ("conv", "a/b")
+
+
+def test_the_cold_runs_come_out_of_the_mean() -> None:
+    # 10 cold runs of 30 us, then 40 of 8: (300 + 320) / 50 = 12.4, which reads 12. (12 * 50 - 30 * 10) / 40 = 7.5,
+    # and 1 for the two times that a fraction was cut off.
+    assert _us(12, 50, 30, 10) == 8.5
+    assert _us(0, 50, 0, 10) == 0
+    assert _us(1, 50, 30, 10) == 0
+
+
+def test_compilations_that_ran_through_give_a_median() -> None:
+    counts = [([1.0, 10.0], True), ([2.0, 11.0], True), ([9.0, 90.0], False), ([3.0, 18.0], True)]
+    assert _combined(counts) == [2.0, 11.0]
+
+
+def test_else_all_of_them_give_a_mean() -> None:
+    assert _combined([([8.0, 0.0], False), ([4.0, 20.0], True)]) == [6.0, 10.0]

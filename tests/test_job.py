@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeprune.errors import InputError
+from edgeprune.job import Job, check_device, default_out
+
+JOB = Job("demo", "openvino")
+
+
+def test_a_plain_job_is_fine() -> None:
+    assert JOB.checked() is JOB
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"model": "torchvision:resnet18", "input_shape": (1, 3, 224, 224)},
+        {"model": "net.py:make", "data": "net.py:loaders"},
+        {"model": ".", "weights": Path("net.py"), "data": "old"},
+        {"input_shape": (1, 3, 8, 8), "mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0)},
+        {"input_shape": (1, 16), "epochs": 0, "seed": 0, "max_drop": 0.0},
+        {"out": Path("new/deep/bundle")},
+        {"out": Path("net.py"), "dry_run": True},
+        {"out": Path("old"), "force": True},
+        {"out": Path("old"), "resume": True},
+        {"devices": ("local", "ssh://me@board:2222")},
+    ],
+)
+def test_jobs_that_may_be_right(changed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").touch()
+    (tmp_path / "old").mkdir()
+    assert replace(JOB, **changed).checked()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.py", "old"], "checking writes nothing"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"target": "opnvino"}, "did you mean 'openvino'"),
+        ({"precision": "int8"}, "precision 'int8' is not for target openvino"),
+        ({"model": "dem"}, "did you mean 'demo'"),
+        ({"model": "none.py:make"}, "none.py does not exist"),
+        ({"model": "net.py"}, "which function"),
+        ({"weights": Path("none.pt")}, "none.pt does not exist"),
+        ({"weights": Path("old")}, "old is a folder"),
+        ({"data": "none.npz"}, "none.npz does not exist"),
+        ({"data": "none.py:loaders"}, "none.py does not exist"),
+        ({"input_shape": (8, 3, 8, 8)}, "input 8x3x8x8"),
+        ({"input_shape": (1,)}, "input 1 "),
+        ({"mean": (0.5,)}, "--mean was given without --std"),
+        ({"std": (0.5,)}, "--std was given without --mean"),
+        ({"mean": (0.5,), "std": (1.0, 1.0)}, "1 values and --std has 2"),
+        ({"mean": (0.5,), "std": (0.0,)}, "cannot be divided by"),
+        ({"mean": (float("nan"),), "std": (1.0,)}, "cannot be divided by"),
+        ({"input_shape": (1, 3, 8, 8), "mean": (0.5,), "std": (1.0,)}, "3 channels"),
+        ({"threads": 0}, "--threads 0"),
+        ({"epochs": -1}, "--epochs -1"),
+        ({"align": 0}, "--align 0"),
+        ({"rounds": 0}, "--rounds 0"),
+        ({"seed": -1}, "--seed -1"),
+        ({"max_drop": -0.5}, "--max-drop -0.5"),
+        ({"max_drop": float("nan")}, "--max-drop nan"),
+        ({"devices": ("lokal",)}, "did you mean 'local'"),
+        ({"resume": True, "force": True}, "both given"),
+        ({"out": Path("old")}, "old exists already"),
+        ({"out": Path("net.py"), "force": True}, "net.py is a file"),
+        ({"out": Path("net.py/bundle")}, "net.py is a file"),
+        ({"out": Path("."), "force": True}, "contains the working folder"),
+        ({"out": Path(".."), "resume": True}, "contains the working folder"),
+    ],
+)
+def test_jobs_that_cannot_be_right(
+    changed: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").touch()
+    (tmp_path / "old").mkdir()
+    with pytest.raises(InputError) as caught:
+        replace(JOB, **changed).checked()
+    assert said in caught.value.message
+    assert caught.value.remedy
+
+
+def test_an_output_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(InputError, match="cannot be written to"):
+        replace(JOB, out=tmp_path / "a" / "b").checked()
+
+
+@pytest.mark.parametrize(
+    ("model", "folder"),
+    [
+        ("demo", "demo-jetson"),
+        ("torchvision:resnet18", "resnet18-jetson"),
+        ("nets/mine.py:make", "make-jetson"),
+        ("runs/bundle/", "bundle-jetson"),
+    ],
+)
+def test_where_a_bundle_goes(model: str, folder: str) -> None:
+    assert default_out(model, "jetson") == Path("runs") / folder
+
+
+@pytest.mark.parametrize("device", ["", "board", "ssh://", "ssh://me@", "http://board", "Local"])
+def test_no_device(device: str) -> None:
+    with pytest.raises(InputError, match="neither 'local' nor"):
+        check_device(device)

@@ -1,0 +1,206 @@
+"""The main job from end to end, on a device whose latency is a formula: everything else is real."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import edgeprune
+from edgeprune import pipeline, prepare, shipping
+from edgeprune.errors import BudgetError, InputError
+from edgeprune.job import Job
+from edgeprune.progress import Silent
+from edgeprune.training.demo import demo_model
+from edgeprune.units import parse_latency
+from tests.simulated import SimulatedBench, Wide
+
+
+@pytest.fixture(autouse=True)
+def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimulatedBench:
+    return simulate(monkeypatch, tmp_path / "tables")
+
+
+def simulate(monkeypatch: pytest.MonkeyPatch, tables: Path) -> SimulatedBench:
+    bench = SimulatedBench()
+    for module in (prepare, shipping, pipeline):
+        monkeypatch.setattr(module, "open_bench", lambda *args, **options: bench)
+    monkeypatch.setenv("EDGEPRUNE_TABLES", str(tables))
+    return bench
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pipeline.Result]:
+    """The embedded default, exported once for all tests that only look at it."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        simulate(patch, folder / "tables")
+        asked = Job(model="demo", target="openvino", latency=parse_latency("60%"), epochs=1, out=folder / "out")
+        return folder, pipeline.export(asked)
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> str:
+    """A network in a user's file: no weights, no data."""
+    path = tmp_path / "network.py"
+    path.write_text("from tests.simulated import Wide\n\n\ndef wide():\n    return Wide()\n")
+    return f"{path}:wide"
+
+
+def job(tmp_path: Path, network: str, **changes: Any) -> Job:
+    asked: dict[str, Any] = {"latency": parse_latency("60%"), "out": tmp_path / "out", **changes}
+    return Job(model=network, target="openvino", input_shape=(1, 3, 16, 16), **asked)
+
+
+def left(folder: Path) -> list[str]:
+    """What a run left in the test's folder."""
+    return sorted(path.name for path in folder.iterdir() if path.name not in ("network.py", "__pycache__", "tables"))
+
+
+def test_the_demo_becomes_a_bundle_within_its_budget(demo: tuple[Path, pipeline.Result]) -> None:
+    folder, result = demo
+    found = result.to_json()
+    latency, accuracy = found["latency_ms"], found["accuracy"]
+
+    assert (result.exit_code, found["status"]) == (0, "met")
+    assert 0.93 * latency["budget"] <= latency["measured"] <= latency["budget"] == pytest.approx(0.6 * latency["dense"])
+    assert latency["floor"] < latency["measured"]
+    assert accuracy["engine"] >= accuracy["dense"] - 0.015
+    assert found["numerics"]["slim_vs_masked"] <= 1e-5
+    assert found["numerics"]["onnx_vs_torch"] <= 1e-4
+    assert found["solver"]["gap"] <= 1e-3
+    assert found["macs"]["pruned"] < found["macs"]["dense"]
+    files = {path.relative_to(folder / "out").as_posix() for path in (folder / "out").rglob("*") if path.is_file()}
+    assert files >= {"model.onnx", "model.safetensors", "plan.json", "manifest.json", "latency.csv", "samples.npz"}
+    assert any(name.startswith("engine/") for name in files)
+    assert left(folder) == ["out"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_bundle_is_what_the_result_says(demo: tuple[Path, pipeline.Result]) -> None:
+    folder, result = demo
+    found = result.to_json()
+    small = edgeprune.load(folder / "out", demo_model())
+    proto = onnx.load(folder / "out" / "model.onnx")
+    widths = {one.name: one.dims[0] for one in proto.graph.initializer if one.name.endswith(".weight")}
+    for name, module in small.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            assert widths[f"{name}.weight"] == module.out_channels
+    for name, group in found["plan"].items():
+        assert small.get_submodule(name).weight.shape[0] == group["width"]
+    rows = list(csv.DictReader((folder / "out" / "latency.csv").open()))
+    predicted_ms = sum(float(row["predicted_us"]) for row in rows) / 1000
+    assert predicted_ms == pytest.approx(found["latency_ms"]["predicted"], rel=0.05)
+    assert {row["source"] for row in rows} <= {"measured", "interpolated", "assumed", ""}
+
+
+def test_verify_finds_the_same_again(demo: tuple[Path, pipeline.Result]) -> None:
+    folder, result = demo
+    found = result.to_json()
+    again = pipeline.verify(folder / "out").to_json()
+    assert again["status"] == "met"
+    assert again["latency_ms"]["measured"] == found["latency_ms"]["measured"]
+    assert again["accuracy"]["engine"] == found["accuracy"]["engine"]
+
+
+def test_the_same_seed_and_table_give_the_same_plan(tmp_path: Path, network: str) -> None:
+    one = pipeline.export(job(tmp_path, network, out=tmp_path / "one")).to_json()
+    other = pipeline.export(job(tmp_path, network, out=tmp_path / "other")).to_json()
+    assert one["plan"] == other["plan"]
+
+
+def test_a_miss_is_planned_again_and_said(tmp_path: Path, network: str, device: SimulatedBench) -> None:
+    ratios = iter([1.0, 1.2, 1.0])
+    usual = device.measure
+
+    def measure(models: Any, rule: Any = None) -> Any:
+        device.slowdown = next(ratios, 1.0)
+        return usual(models, rule)
+
+    device.measure = measure  # type: ignore[method-assign]
+    said: list[str] = []
+
+    class Listening(Silent):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    result = pipeline.export(job(tmp_path, network), Listening())
+    assert result.exit_code == 0
+    assert any("planning again for 97%" in line for line in said)
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, network: str) -> None:
+    found = pipeline.export(job(tmp_path, network, dry_run=True)).to_json()
+    assert found["status"] == "planned"
+    assert found["latency_ms"]["predicted"] <= found["latency_ms"]["budget"]
+    assert left(tmp_path) == []
+
+
+def test_a_budget_under_the_floor_leaves_nothing_behind(tmp_path: Path, network: str) -> None:
+    with pytest.raises(BudgetError, match="the floor is made up of"):
+        pipeline.export(job(tmp_path, network, latency=parse_latency("1%")))
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", ["_baseline", "_choose", "_recovered", "ship"])
+def test_resume_goes_on_where_a_kill_stopped_it(
+    tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    usual = getattr(pipeline, step)
+    with monkeypatch.context() as broken:
+        broken.setattr(pipeline, step, lambda *args, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.export(job(tmp_path, network))
+    assert not (tmp_path / "out").exists()
+    assert getattr(pipeline, step) is usual
+    result = pipeline.export(job(tmp_path, network, resume=True))
+    assert result.exit_code == 0
+    assert left(tmp_path) == ["out"]
+
+
+def test_a_ladder_of_plans(tmp_path: Path, network: str) -> None:
+    budgets = [parse_latency(text) for text in ("80%", "50%", "1%")]
+    result = pipeline.plan(job(tmp_path, network), budgets=budgets)
+    plans = result.to_json()["plans"]
+    assert result.exit_code == 0
+    assert plans[0]["value"] > plans[1]["value"]
+    assert plans[0]["macs"]["pruned"] > plans[1]["macs"]["pruned"]
+    for plan in plans[:2]:
+        assert plan["band"][0] <= plan["predicted"] <= plan["band"][1]
+        assert plan["predicted"] <= plan["budget"] * 1.001
+    assert plans[2]["predicted"] is None
+
+
+def test_profile_lists_every_layer(tmp_path: Path, network: str) -> None:
+    found = pipeline.profile(job(tmp_path, network)).to_json()
+    assert {"stem.0", "one.0", "one.3", "two.0", "two.3", "fc"} <= {layer["name"] for layer in found["layers"]}
+
+
+def test_from_python(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = Wide().eval(), torch.randn(1, 3, 16, 16)
+    graph = edgeprune.trace(model, x)
+    table = edgeprune.profile(model, x, target="openvino")
+    scores = edgeprune.scores(model, graph, "l2")
+    plan = edgeprune.plan(graph, table, scores, latency_ms=0.7 * table.dense.engine_ms)
+    small = edgeprune.slim(model, plan)
+    assert sum(one.numel() for one in small.parameters()) < sum(one.numel() for one in model.parameters())
+    result = edgeprune.export(model, x, target="openvino", latency="60%", out=tmp_path / "out")
+    assert result.exit_code == 0
+    assert result.content["accuracy"] == {"dense": None, "pruned": None, "engine": None}
+    back = edgeprune.load(tmp_path / "out", Wide()).eval()
+    with torch.no_grad(), np.load(tmp_path / "out" / "samples.npz") as samples:
+        np.testing.assert_allclose(
+            back(torch.from_numpy(samples["input_000"])), samples["output_000"], rtol=1e-3, atol=1e-5
+        )
+
+
+def test_python_wants_one_sample() -> None:
+    with pytest.raises(InputError, match="not one sample"):
+        edgeprune.export(Wide(), torch.zeros(2, 3, 8, 8), target="openvino", latency="60%")

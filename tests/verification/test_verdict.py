@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeprune.verification.numerics import largest_difference
+from edgeprune.verification.verdict import judge
+
+FINE: dict[str, Any] = {
+    "budget_ms": 10.0,
+    "measured_ms": 9.5,
+    "trusted": True,
+    "numerics": {"slim_vs_masked": 1e-7, "onnx_vs_torch": 1e-6, "engine_vs_torch": 1e-6},
+    "precision": "fp32",
+    "dense_accuracy": 0.93,
+    "engine_accuracy": 0.92,
+    "max_drop": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code", "said"),
+    [
+        ({}, "met", 0, ""),
+        ({"measured_ms": 10.0}, "met", 0, ""),
+        ({"measured_ms": 10.01}, "missed", 5, "over the budget of 10 ms"),
+        ({"trusted": False}, "unverified", 3, "PREDICTED, NOT VERIFIED"),
+        ({"measured_ms": None}, "unverified", 3, "PREDICTED, NOT VERIFIED"),
+        ({"measured_ms": None, "allow_unverified": True}, "unverified", 0, "PREDICTED, NOT VERIFIED"),
+        ({"engine_accuracy": 0.90}, "met", 0, "fell by 3.0 points"),
+        ({"engine_accuracy": 0.90, "max_drop": 0.02}, "met", 6, "3.0 points, 2 were allowed"),
+        ({"engine_accuracy": 0.90, "max_drop": 0.04}, "met", 0, "fell by 3.0 points"),
+        ({"dense_accuracy": None, "engine_accuracy": None, "max_drop": 0.01}, "met", 0, ""),
+        ({"numerics": {"onnx_vs_torch": 2e-4}}, "met", 7, "onnx_vs_torch differ by 0.0002"),
+        ({"numerics": {"slim_vs_masked": float("nan")}}, "met", 7, "slim_vs_masked"),
+        ({"numerics": {"engine_vs_torch": 0.05}, "precision": "bf16"}, "met", 0, ""),
+        ({"measured_ms": 11.0, "engine_accuracy": 0.5, "max_drop": 0.01}, "missed", 5, "over the budget"),
+    ],
+)
+def test_numbers_become_a_verdict(change: dict[str, Any], status: str, code: int, said: str) -> None:
+    verdict = judge(**{**FINE, **change})
+    assert (verdict.status, verdict.exit_code) == (status, code)
+    assert said in " ".join(verdict.reasons)
+    assert bool(verdict.reasons) == bool(said)
+
+
+def test_the_difference_is_relative_to_the_largest_output() -> None:
+    expected = [np.array([1.0, -4.0]), np.array([[2.0]])]
+    assert largest_difference([np.array([1.0, -4.0]), np.array([[2.0]])], expected) == 0
+    assert largest_difference([np.array([1.2, -4.0]), np.array([[2.0]])], expected) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    "found", [[np.array([1.0])], [np.array([1.0, np.nan])], [np.zeros((2, 1))], [np.zeros(2), np.zeros(2)]]
+)
+def test_another_shape_or_no_number_is_infinitely_far(found: list[np.ndarray]) -> None:
+    assert largest_difference(found, [np.array([1.0, 2.0])]) == float("inf")
