@@ -43,7 +43,7 @@ from edgeprune.pruning.slim import slim, slim_error
 from edgeprune.pruning.statistics import reestimate
 from edgeprune.shipping import ship, versions
 from edgeprune.training.loop import Recipe, evaluate, recover
-from edgeprune.units import LatencyBudget
+from edgeprune.units import LatencyBudget, format_ms
 from edgeprune.verification.recheck import recheck
 from edgeprune.verification.verdict import judge
 
@@ -180,8 +180,7 @@ def _choose(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str, 
         ready.blueprint,
         ready.bench,
         ready.store,
-        budget_ms,
-        drift=ready.drift,
+        budget_ms / ready.drift,
         rounds=ready.job.rounds,
         progress=progress,
     )
@@ -189,13 +188,14 @@ def _choose(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str, 
     if refined.chosen is None:
         fastest = min(one.measured_ms for one in refined.rounds)
         raise OverBudgetError(
-            f"after {len(refined.rounds)} rounds the fastest network took {fastest:.4g} ms of {budget_ms:.4g} ms",
+            f"after {len(refined.rounds)} rounds the fastest network took {format_ms(fastest * ready.drift)}, "
+            f"the budget is {format_ms(budget_ms)}",
             remedy="allow more time, or more --rounds",
         )
     chosen = refined.chosen
     return {
         "plan": chosen.plan.to_json(),
-        "predicted_ms": chosen.predicted_ms,
+        "predicted_ms": chosen.predicted_ms * ready.drift,
         "floor_ms": refined.floor_ms * ready.drift,
         "rounds": len(refined.rounds),
         "solver": {"gap": chosen.solution.gap, "seconds": chosen.solution.seconds},

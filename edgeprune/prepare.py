@@ -17,8 +17,8 @@ from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.job import Job
-from edgeprune.latency.bench import Bench, open_bench
-from edgeprune.latency.measure import Measurement
+from edgeprune.latency.bench import Bench, Reference, open_bench
+from edgeprune.latency.measure import LONG, Measurement
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import fill
 from edgeprune.latency.table import TableStore
@@ -61,6 +61,11 @@ class Prepared:
     def drift(self) -> float:
         """Latency of the dense network now, over what the table says."""
         return self.dense.median_ms / self.table.dense.engine_ms
+
+    @property
+    def reference(self) -> Reference:
+        """The dense network with its latency of now."""
+        return Reference(self.blueprint.at(WidthPlan.dense(self.graph)), self.dense.median_ms)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -111,7 +116,7 @@ def measured_now(bench: Bench, blueprint: Blueprint) -> Measurement:
     Raises:
         TableError: the device was too busy.
     """
-    dense = bench.measure({"dense": blueprint.at(WidthPlan.dense(blueprint.graph))})["dense"]
+    dense = bench.measure({"dense": blueprint.at(WidthPlan.dense(blueprint.graph))}, LONG)["dense"]
     if not dense.trusted:
         raise TableError(
             f"the dense network's latency can't be trusted: {dense.reason}",

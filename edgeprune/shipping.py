@@ -16,7 +16,7 @@ from edgeprune.artifacts.samples import sample_inputs, torch_outputs, val_arrays
 from edgeprune.artifacts.subject import Network
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import LayerTimes, open_bench
-from edgeprune.latency.measure import Measurement
+from edgeprune.latency.measure import LONG, Measurement
 from edgeprune.prepare import Prepared
 from edgeprune.progress import Progress
 from edgeprune.pruning.fuse import fuse
@@ -63,7 +63,7 @@ def ship(
             "onnx_vs_torch": largest_difference(reference_outputs(model, inputs), expected),
             "engine_vs_torch": largest_difference(ready.bench.outputs(model, inputs), expected),
         }
-        measured = ready.bench.measure({"engine": model})["engine"]
+        measured = ready.bench.measure({"engine": model}, LONG, ready.reference)["engine"]
         layers = ready.bench.layers({"engine": model})["engine"]
     bundles.write_latency_csv(folder / "latency.csv", _layer_rows(ready, plan, layers))
     data = ready.subject.data

@@ -49,7 +49,7 @@ def node_times(model: bytes) -> list[LayerTime]:
 
 
 def measurement(ms: float, *, trusted: bool = True) -> Measurement:
-    return Measurement(ms, ms, ms, 0.0, (ms,), 1, 1.0, 0, trusted, "" if trusted else "a test made it busy")
+    return Measurement(ms, ms, ms, 0.0, (ms,), 1.0, 1, 1.0, 0, trusted, "" if trusted else "a test made it busy")
 
 
 class Wide(Residual):
@@ -81,12 +81,12 @@ class SimulatedBench:
             {"runtime": "simulated", "runtime_version": "1", "precision": "fp32", "threads": "1", "device": "formula"}
         )
 
-    def measure(self, models: Mapping[str, bytes], rule: Any = None) -> dict[str, Measurement]:
+    def measure(self, models: Mapping[str, bytes], rule: Any = None, reference: Any = None) -> dict[str, Measurement]:
         return {
             name: measurement(self._ms(model) * self.slowdown, trusted=self.trusted) for name, model in models.items()
         }
 
-    def layers(self, models: Mapping[str, bytes], rule: Any = None) -> dict[str, LayerTimes]:
+    def layers(self, models: Mapping[str, bytes], *options: Any) -> dict[str, LayerTimes]:
         self.built += len(models)
         return {
             name: LayerTimes(tuple(node_times(model)), measurement(self._ms(model), trusted=self.trusted), {})

@@ -119,7 +119,7 @@ def test_a_miss_is_planned_again_and_said(tmp_path: Path, network: str, device: 
     ratios = iter([1.0, 1.2, 1.0])
     usual = device.measure
 
-    def measure(models: Any, rule: Any = None) -> Any:
+    def measure(models: Any, rule: Any = None, reference: Any = None) -> Any:
         device.slowdown = next(ratios, 1.0)
         return usual(models, rule)
 

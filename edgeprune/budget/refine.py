@@ -13,8 +13,9 @@ from edgeprune.errors import BudgetError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import Bench
+from edgeprune.latency.measure import LONG
 from edgeprune.latency.predict import NetworkTable
-from edgeprune.latency.profile import NetworkSource, measure_network, useful_widths
+from edgeprune.latency.profile import NetworkSource, measure_network, reference_of, useful_widths
 from edgeprune.latency.table import TableStore
 from edgeprune.progress import SILENT, Progress
 
@@ -86,13 +87,14 @@ class Choice:
 @dataclass
 class _State:
     table: NetworkTable
-    drift: float
     rounds: list[Round] = field(default_factory=list)
 
-    @property
-    def bias(self) -> float:
-        """Measured over predicted in the last round: what the table still gets wrong about plans like these."""
-        return self.rounds[-1].measured_ms / self.rounds[-1].predicted_ms * self.drift if self.rounds else self.drift
+    def bias(self, budget_ms: float) -> float:
+        """Measured over predicted for the network nearest the budget: what the table still gets wrong there."""
+        if not self.rounds:
+            return 1.0
+        near = min(self.rounds, key=lambda one: abs(one.measured_ms - budget_ms))
+        return near.measured_ms / self.table.predict(near.plan.widths).ms
 
     def best_within(self, budget_ms: float) -> Round | None:
         within = [one for one in self.rounds if one.measured_ms <= budget_ms]
@@ -107,7 +109,6 @@ def refine(
     store: TableStore,
     budget_ms: float,
     *,
-    drift: float = 1.0,
     rounds: int = 4,
     progress: Progress = SILENT,
 ) -> Refined:
@@ -121,20 +122,19 @@ def refine(
         source: the network as ONNX at any plan.
         bench: the device.
         store: where measurements are kept.
-        budget_ms: the budget.
-        drift: latency of the dense network now, over what the table says.
+        budget_ms: the budget, where the dense network takes what the table says.
         rounds: how many networks are built at most.
         progress: where to show it.
 
     Raises:
         BudgetError: the budget is under the floor.
     """
-    state = _State(table, drift)
+    state = _State(table)
     with progress.step("closing the loop on the device", rounds) as step:
         for number in range(rounds):
             problem = choice.problem(state.table)
             try:
-                solution = _solved(problem, budget_ms, AIM * budget_ms / state.bias, state)
+                solution = _solved(problem, budget_ms, AIM * budget_ms / state.bias(budget_ms), state)
             except BudgetError:
                 if state.rounds:
                     break
@@ -142,8 +142,9 @@ def refine(
             plan = choice.plan(solution.widths)
             if any(one.plan == plan for one in state.rounds):
                 break
-            predicted = state.table.predict(plan.widths).ms * drift
-            record = measure_network(source, plan, bench, state.table.network)
+            predicted = state.table.predict(plan.widths).ms
+            reference = reference_of(state.table, source)
+            record = measure_network(source, plan, bench, state.table.network, reference, rule=LONG)
             state.table = NetworkTable(store.add(state.table.table, record), state.table.network, state.table.nodes)
             state.rounds.append(Round(plan, solution, predicted, record.engine_ms))
             step.advance(note=f"round {number + 1}: {record.engine_ms:.4g} ms of {budget_ms:.4g} ms")
@@ -159,6 +160,6 @@ def _solved(problem: Problem, budget_ms: float, aim_ms: float, state: _State) ->
         return solve(problem, aim_ms * 1000)
     except BudgetError:
         fastest = floor(problem)
-        if fastest.cost_us / 1000 * state.bias <= budget_ms:
+        if fastest.cost_us / 1000 * state.bias(budget_ms) <= budget_ms:
             return fastest
         raise

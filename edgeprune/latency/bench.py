@@ -14,6 +14,7 @@ import onnx
 
 from edgeprune.errors import InputError, MissingError
 from edgeprune.latency.measure import Measurement, Rule
+from edgeprune.latency.worker import REFERENCE
 from edgeprune.runtimes.base import LayerTime, SessionSettings
 from edgeprune.runtimes.registry import find_record
 from edgeprune.targets.clocks import Finding
@@ -41,6 +42,19 @@ class LayerTimes:
     properties: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A network that is timed beside others, because a ratio holds where a busy neighbour slows both.
+
+    Attributes:
+        model: as ONNX.
+        ms: the latency that it is taken to have.
+    """
+
+    model: bytes
+    ms: float
+
+
 class Bench:
     """One target on one device with its settings. Leaving it as a context closes the device."""
 
@@ -48,9 +62,15 @@ class Bench:
         self.target = target
         self.device = device
         self.settings = settings
+        self._fingerprint: Fingerprint | None = None
 
     def fingerprint(self) -> Fingerprint:
-        """Describe what measurements on this bench are comparable with, read off a small compiled model."""
+        """Describe what measurements on this bench are comparable with, read off a small compiled model, once."""
+        if self._fingerprint is None:
+            self._fingerprint = self._described()
+        return self._fingerprint
+
+    def _described(self) -> Fingerprint:
         found = self._call("describe", {}, {"model": _tiny_model()}).result
         return Fingerprint(
             {
@@ -62,20 +82,32 @@ class Bench:
             }
         )
 
-    def measure(self, models: Mapping[str, bytes], rule: Rule | None = None) -> dict[str, Measurement]:
-        """Time several ONNX models, interleaved; by `rule`, or by the usual one."""
-        found = self._call("measure", {"rule": (rule or Rule()).to_json()}, models).result
-        return {name: Measurement.from_json(found[name]["measurement"]) for name in models}
+    def measure(
+        self, models: Mapping[str, bytes], rule: Rule | None = None, reference: Reference | None = None
+    ) -> dict[str, Measurement]:
+        """Time several ONNX models, interleaved; by `rule`, or by the usual one.
+
+        With a reference, that is timed beside them, and the times are as they would be where it takes its `ms`.
+        """
+        found = self._call("measure", {"rule": (rule or Rule()).to_json()}, _with(reference, models)).result
+        times = {name: Measurement.from_json(one["measurement"]) for name, one in found.items()}
+        return {name: _rebased(times[name], times, reference) for name in models}
 
     def layers(
-        self, models: Mapping[str, bytes], rule: Rule | None = None, layers_s: float = 2.0
+        self,
+        models: Mapping[str, bytes],
+        rule: Rule | None = None,
+        layers_s: float = 2.0,
+        reference: Reference | None = None,
     ) -> dict[str, LayerTimes]:
-        """Time several ONNX models layer by layer, about `layers_s` seconds each, and each whole engine by `rule`."""
-        found = self._call("layers", {"rule": (rule or Rule()).to_json(), "layers_s": layers_s}, models).result
+        """Time several ONNX models layer by layer for about `layers_s` seconds, and whole engines as `measure` does."""
+        arguments = {"rule": (rule or Rule()).to_json(), "layers_s": layers_s}
+        found = self._call("layers", arguments, _with(reference, models)).result
+        times = {name: Measurement.from_json(one["engine"]) for name, one in found.items()}
         return {
             name: LayerTimes(
                 rows=tuple(LayerTime.from_json(row) for row in found[name]["rows"]),
-                engine=Measurement.from_json(found[name]["engine"]),
+                engine=_rebased(times[name], times, reference),
                 properties=found[name]["properties"],
             )
             for name in models
@@ -129,6 +161,14 @@ class Bench:
         }
         timeout_s = _START_S + _EACH_MODEL_S * len(files)
         return self.device.call(f"{_WORKER}:{function}", {**settings, **arguments}, files, timeout_s)
+
+
+def _with(reference: Reference | None, models: Mapping[str, bytes]) -> dict[str, bytes]:
+    return dict(models) if reference is None else {**models, REFERENCE: reference.model}
+
+
+def _rebased(found: Measurement, times: Mapping[str, Measurement], reference: Reference | None) -> Measurement:
+    return found if reference is None else found.rebased(times[REFERENCE], reference.ms)
 
 
 def open_bench(

@@ -1,12 +1,12 @@
 """The repetition rule: how often something is repeated, which repetitions count, and what number comes out.
 
-Why it is as it is (measured on a shared two-core virtual machine, networks of 2.5 to 40 ms): the first inferences after
+Why it is as it is (measured on a shared two-core virtual machine, networks of 1 to 40 ms): the first inferences after
 compilation run at a third of their speed, so warm-up goes by the clock and until the times are steady. After that, a
-quiet machine repeats within 1 %, but a neighbour on the same physical core or memory slows everything by 10 to 60 % for
-seconds, while the guest's own clocks (processor time, switches, steal) show nothing. So the samples are taken in short
-rounds, interleaved over the things compared, and a round counts only when nothing was seen to disturb it and it is near
-the fastest one. There, medians over all rounds of a second scattered by 11 %, those over the rounds that count by 3 %;
-with four programs on the two cores, wall times scattered by a factor of four, what this file makes of them by 6 %.
+neighbour on the same physical core or memory slows single inferences by 10 to 60 %, while the guest's own clocks
+(processor time, switches, steal) show nothing. The ratio of two networks, measured eight times, ranged over 12 % by
+their plain medians and over 1.5 % (one of eight left out) by their fastest samples: what disturbs only ever adds time.
+So what is compared is measured together, in short rounds that take each call once, and the median is taken over the
+samples near the fastest ones. On a quiet device those are all samples, and it is the plain median.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 import resource
 import statistics
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Mapping, Optional, Sequence
 
 from edgeprune.errors import InputError
@@ -25,6 +25,7 @@ _STEADY_BATCH_S = 0.02
 _WARMUP_MAX = 5.0
 _COLD_RUNS = 2
 _OTHERS_MAX = 0.3
+_WAITING_MAX = 0.3
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,10 @@ class Rule:
         samples_min: samples that a round takes at least.
         round_s: seconds that a round takes for each call.
         rounds: quiet rounds that each call needs.
-        busy_ratio: a round is busy when its wall time over its processor time is above this (calls that work in
-            the calling thread only), or when its median is above this times that of the call's fastest round.
-        retries: busy rounds that are repeated, at most, for each call.
+        busy_ratio: a sample was interrupted when its wall time over its processor time is above this (calls that
+            work in the calling thread only).
+        retries: busy rounds that are repeated, at most.
+        near: samples count up to this share above the fastest ones (their 5th percentile).
     """
 
     warmup_s: float = 0.3
@@ -50,6 +52,7 @@ class Rule:
     rounds: int = 8
     busy_ratio: float = 1.05
     retries: int = 16
+    near: float = 0.08
 
     def __post_init__(self) -> None:
         if self.samples_min < 1 or self.rounds < 1 or self.retries < 0 or self.busy_ratio <= 1:
@@ -58,12 +61,13 @@ class Rule:
     def sentence(self) -> str:
         """Say in one sentence what is repeated how often."""
         return (
-            f"Median over the samples of {self.rounds} quiet rounds of {self.round_s:g} s (at least {self.samples_min}"
-            f" samples each), interleaved over what is compared, after {self.warmup_s:g} s of warm-up and until steady"
+            f"Median over the samples within {self.near:.0%} of the fastest (their 5th percentile) out of"
+            f" {self.rounds} quiet rounds of {self.round_s:g} s (at least {self.samples_min} samples each), interleaved"
+            f" over what is compared, after {self.warmup_s:g} s of warm-up and until steady"
             f" within {self.steady_tolerance:.0%}; a round is repeated, up to {self.retries} times, when other programs"
-            f" used more than {_OTHERS_MAX:.0%} of a core, its wall time was above {self.busy_ratio:g} x its processor"
-            f" time, or its median above {self.busy_ratio:g} x that of the fastest round; interrupted samples do not"
-            f" count."
+            f" used more than {_OTHERS_MAX:.0%} of a core that the measured one needs, or it waited for"
+            f" {_WAITING_MAX:.0%} of its processor time; of samples that were interrupted (wall time above"
+            f" {self.busy_ratio:g} x processor time) the wait is left out."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -71,16 +75,21 @@ class Rule:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
+LONG = Rule(rounds=16, retries=32)
+"""The rule for numbers that are reported or decided by: twice the rounds of the usual one."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """What came out.
 
     Attributes:
-        median_ms: median over the samples that count; the number that is reported.
-        p90_ms: 90th percentile over the same samples.
+        median_ms: median over the samples near the fastest; the number that is reported.
+        p90_ms: 90th percentile over all samples of the quiet rounds.
         min_ms: fastest of them.
-        spread: half the range between the quarters of the rounds' medians, over `median_ms`.
-        samples_ms: the samples that count, in order.
+        spread: half the range between the quarters of the samples near the fastest, over `median_ms`.
+        undisturbed: share of the samples that are near the fastest: 1 on a quiet device.
+        samples_ms: the samples of the quiet rounds, in order.
         rounds: rounds that were run, busy ones included.
         cpu_ratio: wall time over processor time of the calling thread in the rounds that count. Near 1 for a quiet
             single-threaded call; says little where the call waits for threads of its own.
@@ -94,6 +103,7 @@ class Measurement:
     min_ms: float
     spread: float
     samples_ms: tuple[float, ...] = field(repr=False)
+    undisturbed: float
     rounds: int
     cpu_ratio: float
     switches: int
@@ -103,13 +113,26 @@ class Measurement:
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready data that `from_json` reads back."""
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        data["samples_ms"] = list(self.samples_ms)
-        return data
+        return {**data, "samples_ms": list(self.samples_ms)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
         """Rebuild a measurement from `to_json` data."""
         return cls(**{**data, "samples_ms": tuple(data["samples_ms"])})
+
+    def rebased(self, reference: Measurement, reference_ms: float) -> Measurement:
+        """Return this measurement as it would be where `reference`, measured together with it, takes `reference_ms`.
+
+        What slows the whole machine for a while slows both, and drops out.
+        """
+        factor = reference_ms / reference.median_ms
+        return replace(
+            self,
+            median_ms=self.median_ms * factor,
+            p90_ms=self.p90_ms * factor,
+            min_ms=self.min_ms * factor,
+            samples_ms=tuple(sample * factor for sample in self.samples_ms),
+        )
 
 
 @dataclass(frozen=True)
@@ -117,8 +140,8 @@ class Round:
     """What one round says of one call.
 
     Attributes:
-        samples_ms: wall time of the samples that ran through. Where all were interrupted, their processor time, which
-            is nearer to the truth (such a round is not quiet); where that says nothing, the wall time of all.
+        samples_ms: wall time of the samples that ran through; where those are fewer than half, the processor time of
+            all, which leaves out what the machine gave to others; where that says nothing, the wall time of all.
         median_ms: their median.
         cpu_ratio: wall time over processor time of the calling thread, over all samples.
         switches: involuntary switches of the calling thread.
@@ -137,9 +160,12 @@ class Round:
         wall_ms = tuple(wall for wall, _, _ in samples)
         cpu_ms = tuple(cpu for _, cpu, _ in samples)
         through = tuple(wall for wall, cpu, cut in samples if not cut and wall <= rule.busy_ratio * cpu)
-        kept = (through or cpu_ms) if in_thread else wall_ms
+        kept = wall_ms
+        if in_thread:
+            kept = through if 2 * len(through) >= len(samples) else cpu_ms
         switches = sum(cut for _, _, cut in samples)
-        return cls(kept, statistics.median(kept), sum(wall_ms) / max(sum(cpu_ms), 1e-9), switches, others)
+        ratio = sum(wall_ms) / max(sum(cpu_ms), 1e-9)
+        return cls(kept, statistics.median(kept), ratio, switches, others)
 
 
 def measure(
@@ -147,83 +173,76 @@ def measure(
     rule: Rule,
     *,
     in_thread: bool = True,
+    spare_cores: int = 0,
     settle: Optional[Callable[[], None]] = None,
 ) -> dict[str, Measurement]:
-    """Time every call by `rule`, interleaved.
+    """Time every call by `rule`, interleaved: each round takes each call once, and counts for all of them or for none.
 
     A call that works in the calling thread (OpenVINO and ONNX Runtime with one thread do: checked) is interrupted when
     its wall time is above its processor time, or when the system switched away from it; such samples do not count. A
     call that waits for threads of its own or for another processor shows nothing there, and only the other programs'
-    load and the distance from the fastest round tell a quiet round from a busy one.
+    load tells a quiet round from a busy one.
 
     Args:
         calls: what to time, by name; each runs once when called.
         rule: how often.
         in_thread: the calling thread does all the work of a call.
+        spare_cores: cores that the calls do not need; other programs may use those.
         settle: called before the first round and again after every busy one, such as to move to a quieter core.
     """
-    done: dict[str, list[Round]] = {name: [] for name in calls}
     if settle:
         settle()
     for call in calls.values():
         _warm_up(call, rule)
-    waiting = list(calls)
-    while waiting:
-        for name in waiting:
-            done[name].append(_round(calls[name], rule, in_thread))
-        disturbed = [name for name in waiting if not _quiet(done[name], rule, in_thread)[-1]]
-        if disturbed and settle:
+    turns: list[dict[str, Round]] = []
+    quiet: list[bool] = []
+    while sum(quiet) < rule.rounds and len(turns) < rule.rounds + rule.retries:
+        turns.append({name: _round(call, rule, in_thread) for name, call in calls.items()})
+        quiet.append(all(_is_quiet(found, in_thread, spare_cores) for found in turns[-1].values()))
+        if settle and not quiet[-1]:
             settle()
-        waiting = [name for name in waiting if _unfinished(done[name], rule, in_thread)]
-    return {name: conclude(rounds, rule, in_thread=in_thread) for name, rounds in done.items()}
+    return {name: conclude([turn[name] for turn in turns], quiet, rule, in_thread=in_thread) for name in calls}
 
 
-def conclude(rounds: Sequence[Round], rule: Rule, *, in_thread: bool = True) -> Measurement:
-    """Turn rounds into a measurement: from the quiet ones, or from the fastest where too few were quiet."""
-    quiet = [found for found, is_quiet in zip(rounds, _quiet(rounds, rule, in_thread)) if is_quiet]
-    trusted = len(quiet) >= rule.rounds
-    used = quiet if trusted else sorted(rounds, key=lambda found: found.median_ms)[: rule.rounds]
+def conclude(rounds: Sequence[Round], quiet: Sequence[bool], rule: Rule, *, in_thread: bool = True) -> Measurement:
+    """Turn rounds into a measurement: from the quiet ones, or from all where too few were quiet."""
+    trusted = sum(quiet) >= rule.rounds
+    used = [found for found, is_quiet in zip(rounds, quiet) if is_quiet or not trusted]
     samples = [sample for found in used for sample in found.samples_ms]
-    median = statistics.median(samples)
-    low, high = quantiles([found.median_ms for found in used], (0.25, 0.75))
+    limit = (1 + rule.near) * quantiles(samples, (0.05,))[0]
+    near = [sample for sample in samples if sample <= limit]
+    median = statistics.median(near)
+    low, high = quantiles(near, (0.25, 0.75))
     return Measurement(
         median_ms=median,
         p90_ms=quantiles(samples, (0.9,))[0],
         min_ms=min(samples),
         spread=(high - low) / 2 / median,
         samples_ms=tuple(samples),
+        undisturbed=len(near) / len(samples),
         rounds=len(rounds),
         cpu_ratio=statistics.median(found.cpu_ratio for found in used),
         switches=sum(found.switches for found in used),
         trusted=trusted,
-        reason="" if trusted else _reason(rounds, len(quiet), rule, in_thread),
+        reason="" if trusted else _reason(rounds, sum(quiet), rule, in_thread),
     )
 
 
-def _quiet(rounds: Sequence[Round], rule: Rule, in_thread: bool) -> list[bool]:
-    fastest = min(found.median_ms for found in rounds)
-    return [
-        found.others <= _OTHERS_MAX
-        and found.median_ms <= rule.busy_ratio * fastest
-        and (not in_thread or found.cpu_ratio <= rule.busy_ratio)
-        for found in rounds
-    ]
-
-
-def _unfinished(rounds: Sequence[Round], rule: Rule, in_thread: bool) -> bool:
-    return sum(_quiet(rounds, rule, in_thread)) < rule.rounds and len(rounds) < rule.rounds + rule.retries
+def _is_quiet(found: Round, in_thread: bool, spare_cores: int) -> bool:
+    alone = found.others <= _OTHERS_MAX + spare_cores
+    return alone and (not in_thread or found.cpu_ratio <= 1 + _WAITING_MAX)
 
 
 def _reason(rounds: Sequence[Round], quiet: int, rule: Rule, in_thread: bool) -> str:
     others = statistics.median(found.others for found in rounds)
-    ratio = statistics.median(found.cpu_ratio for found in rounds)
+    waiting = statistics.median(found.cpu_ratio for found in rounds) - 1
     causes = []
     if others > _OTHERS_MAX:
         causes.append(f"other programs kept {others:.1f} cores busy")
-    if in_thread and ratio > rule.busy_ratio:
-        causes.append(f"wall time was {ratio:.2f} x processor time")
-    cause = " and ".join(causes) or f"the rounds differ by more than {rule.busy_ratio - 1:.0%}"
-    return f"only {quiet} of {len(rounds)} rounds were quiet, {rule.rounds} are needed: {cause}"
+    if in_thread and waiting > _WAITING_MAX:
+        causes.append(f"inferences waited for {waiting:.0%} of their processor time")
+    cause = f": {' and '.join(causes)}" if causes else ""
+    return f"only {quiet} of {len(rounds)} rounds were quiet, {rule.rounds} are needed{cause}"
 
 
 def _warm_up(call: Callable[[], object], rule: Rule) -> None:

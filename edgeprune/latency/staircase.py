@@ -1,8 +1,8 @@
 """A layer's time over its input and output channels: a staircase, fitted to what was measured.
 
-Kernels work on blocks of channels, so a width is paid for as if rounded up to the next block. Which blocks is not
-assumed: a non-negative least-squares fit chooses among products of rounded-up widths, and what it leaves is
-interpolated between the measured points.
+Kernels work on blocks of channels: a width is paid for as if rounded up to the next block, or a ragged last block costs
+extra. Which blocks is not assumed: a non-negative least-squares fit chooses among products of rounded-up and of ragged
+widths, and what it leaves is interpolated between the measured points.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from scipy.optimize import nnls
 
 _BLOCKS_OUT = (1, 4, 8, 16, 32)
 _BLOCKS_IN = (1, 4, 8, 16)
-_NOISE = 0.02
-_REACH = 0.12
+_EDGES = (8,)
+_NOISE = 1.0
+_REACH = 0.1
+_LEAST_US = 0.2
+"""Runtimes count whole microseconds; less than this is not told from nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +29,7 @@ class Staircase:
     Attributes:
         coefficients: of the rounded-up products, in microseconds.
         points: measured (cin, cout), shape (n, 2).
-        correction: weights of the relative residuals at the points.
+        correction: weights of the residuals' logarithms at the points.
         reach: how far a measured point speaks for its neighbours, in channels, for cin and cout.
     """
 
@@ -39,14 +42,14 @@ class Staircase:
     def fit(cls, cin: np.ndarray, cout: np.ndarray, us: np.ndarray) -> Staircase:
         """Fit to times `us` measured at `cin` and `cout`, arrays of one length n >= 1."""
         points = np.stack([cin, cout], axis=1).astype(np.float64)
-        us = np.maximum(np.asarray(us, dtype=np.float64), 1e-3)
+        us = np.maximum(np.asarray(us, dtype=np.float64), _LEAST_US)
         features = _features(points[:, 0], points[:, 1])
         scale = features.max(axis=0)
         coefficients = nnls(features / scale / us[:, None], np.ones(len(us)))[0] / scale
-        trend = np.maximum(features @ coefficients, 1e-3)
+        trend = np.maximum(features @ coefficients, _LEAST_US)
         reach = np.maximum(_REACH * points.max(axis=0), 4.0)
         kernel = _kernel(points, points, reach)
-        correction = np.linalg.solve(kernel + _NOISE * np.eye(len(us)) * 5, us / trend - 1)
+        correction = np.linalg.solve(kernel + _NOISE * np.eye(len(us)), np.log(us / trend))
         return cls(coefficients, points, correction, reach)
 
     def __call__(self, cin: Any, cout: Any) -> np.ndarray:
@@ -55,13 +58,15 @@ class Staircase:
         at = np.stack([cin.ravel(), cout.ravel()], axis=1)
         trend = _features(at[:, 0], at[:, 1]) @ self.coefficients
         residual = _kernel(at, self.points, self.reach) @ self.correction
-        return np.asarray((trend * (1 + np.clip(residual, -0.5, 1.0))).reshape(cin.shape))
+        return np.asarray((np.maximum(trend, _LEAST_US) * np.exp(residual)).reshape(cin.shape))
 
 
 def _features(cin: np.ndarray, cout: np.ndarray) -> np.ndarray:
+    """Return the columns of the fit: rounded-up widths, their products, and products that only a ragged width pays."""
     ins = [_up(cin, block) for block in _BLOCKS_IN]
     outs = [_up(cout, block) for block in _BLOCKS_OUT]
-    columns = [np.ones_like(cin), *ins, *outs, *(one * other for one in ins for other in outs)]
+    ragged = [cin * cout * (width % block != 0) for width in (cin, cout) for block in _BLOCKS_OUT[1:]]
+    columns = [np.ones_like(cin), *ins, *outs, *(one * other for one in ins for other in outs), *ragged]
     return np.stack(columns, axis=1)
 
 
@@ -70,5 +75,8 @@ def _up(width: np.ndarray, block: int) -> np.ndarray:
 
 
 def _kernel(one: np.ndarray, other: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    distance = (one[:, None, :] - other[None, :, :]) / reach
-    return np.asarray(np.exp(-0.5 * (distance**2).sum(axis=2)))
+    """Return how much each point of `one` learns from each of `other`: little across an edge of a block."""
+    distance = (((one[:, None, :] - other[None, :, :]) / reach) ** 2).sum(axis=2)
+    for block in _EDGES:
+        distance += ((one[:, None, :] % block == 0) != (other[None, :, :] % block == 0)).sum(axis=2) * 2.0
+    return np.asarray(np.exp(-0.5 * distance))

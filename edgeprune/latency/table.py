@@ -123,8 +123,8 @@ class LatencyTable:
     _fits: dict[tuple[str, str, tuple[int, ...]], Staircase | None] = field(default_factory=dict, repr=False)
 
     def of(self, network: str) -> list[NetworkRecord]:
-        """Return the records of one network, oldest first."""
-        return [record for record in self.records if record.network == network]
+        """Return the records of one network, oldest first; a plan that was timed again has its last record alone."""
+        return [record for record in self._current if record.network == network]
 
     def staircase(self, family: tuple[str, str, tuple[int, ...]]) -> Staircase | None:
         """Return the fitted cost of a family of layers over (cin, cout), or None where none was measured."""
@@ -147,9 +147,14 @@ class LatencyTable:
         return LatencyTable(self.fingerprint, tuple(one for one in self.records if id(one) not in gone))
 
     @cached_property
+    def _current(self) -> list[NetworkRecord]:
+        last = {(record.network, tuple(sorted(record.widths.items()))): record for record in self.records}
+        return list(last.values())
+
+    @cached_property
     def _samples(self) -> dict[tuple[str, str, tuple[int, ...]], list[tuple[int, int, float]]]:
         samples: dict[tuple[str, str, tuple[int, ...]], list[tuple[int, int, float]]] = {}
-        for record in self.records:
+        for record in self._current:
             for row in record.rows:
                 samples.setdefault(row.key.family, []).append((row.key.cin, row.key.cout, row.us))
         return samples

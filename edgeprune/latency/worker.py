@@ -24,6 +24,8 @@ from edgeprune.targets import clocks
 Json = Dict[str, Any]
 Files = Mapping[str, Path]
 
+REFERENCE = "reference"
+
 _LAYER_RUNS = (25, 2000)
 # The session that `outputs` used last, alone in here.
 _KEPT: Dict[Any, Session] = {}
@@ -69,10 +71,14 @@ def layers(arguments: Json, files: Files, out: Path) -> Json:
     """Time the layers of several models in place, and each whole engine without the per-layer clocks.
 
     Arguments and files as for `measure`, and `layers_s`: seconds for which each model's layers are timed, about.
-    Returns by file name `rows`, `engine` and `properties`.
+    Returns by file name `rows`, `engine` and `properties`. A file named `reference` is measured beside the others, as
+    a whole only: it has no `rows`.
     """
     engines = measure(arguments, files, out)
     for name, path in files.items():
+        if name == REFERENCE:
+            engines[name]["engine"] = engines[name].pop("measurement")
+            continue
         runs = int(arguments["layers_s"] * 1e3 / engines[name]["measurement"]["median_ms"])
         with _pinned(arguments["threads"]), _session(arguments, path, per_layer=True) as session:
             rows = session.layer_times(min(max(runs, _LAYER_RUNS[0]), _LAYER_RUNS[1]))
@@ -112,7 +118,13 @@ def _measure(sessions: Mapping[str, Session], arguments: Json) -> Dict[str, Meas
             clocks.pin(clocks.quietest_cores(1, cores))
 
     with clocks.keep_affinity():
-        return measure_calls(calls, Rule(**arguments["rule"]), in_thread=threads == 1, settle=to_quiet_cores)
+        return measure_calls(
+            calls,
+            Rule(**arguments["rule"]),
+            in_thread=threads == 1,
+            spare_cores=max(0, len(cores) - threads),
+            settle=to_quiet_cores,
+        )
 
 
 @contextlib.contextmanager

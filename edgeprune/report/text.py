@@ -156,8 +156,10 @@ def _widths(plan: Document, most: int | None) -> Lines:
     table = Table("group", "width", "of", "kept", "modules", box=SIMPLE_HEAD)
     for column in table.columns[1:4]:
         column.justify = "right"
+    for column in table.columns:
+        column.no_wrap = True
     table.columns[4].overflow = "ellipsis"
-    table.columns[4].no_wrap = True
+    table.columns[4].ratio = 1
     order = sorted(plan.items(), key=lambda item: item[1]["width"] / item[1]["of"])
     narrowed = [(name, group) for name, group in order if group["width"] < group["of"]]
     for name, group in narrowed[:most]:
