@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import edgeprune
-from edgeprune import pipeline, prepare, shipping
+from edgeprune import api, pipeline, prepare, shipping
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.job import Job
 from edgeprune.progress import Silent
@@ -29,7 +29,7 @@ def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimulatedBench:
 
 def simulate(monkeypatch: pytest.MonkeyPatch, tables: Path) -> SimulatedBench:
     bench = SimulatedBench()
-    for module in (prepare, shipping, pipeline):
+    for module in (api, pipeline, prepare, shipping):
         monkeypatch.setattr(module, "open_bench", lambda *args, **options: bench)
     monkeypatch.setenv("EDGEPRUNE_TABLES", str(tables))
     return bench

@@ -7,7 +7,7 @@ accuracy; no device, so nothing measured) is left out, never shown as a number.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -21,6 +21,7 @@ LATENCY_MEANS = "Latency means: batch 1, host to host, median, on the device, wi
 UNVERIFIED = "PREDICTED, NOT VERIFIED"
 ACCURACIES = ("dense", "pruned", "engine")
 WIDTHS_SHOWN = 12
+_MODULES_SHOWN = 3
 _PLAIN_WIDTH = 110
 
 Document = Mapping[str, Any]
@@ -156,21 +157,25 @@ def _widths(plan: Document, most: int | None) -> Lines:
     table = Table("group", "width", "of", "kept", "modules", box=SIMPLE_HEAD)
     for column in table.columns[1:4]:
         column.justify = "right"
-    for column in table.columns:
+    for column in table.columns[:4]:
         column.no_wrap = True
-    table.columns[4].overflow = "ellipsis"
-    table.columns[4].ratio = 1
     order = sorted(plan.items(), key=lambda item: item[1]["width"] / item[1]["of"])
     narrowed = [(name, group) for name, group in order if group["width"] < group["of"]]
     for name, group in narrowed[:most]:
         kept = format_percent(group["width"] / group["of"])
-        table.add_row(Text(name), str(group["width"]), str(group["of"]), kept, Text(", ".join(group["modules"])))
+        table.add_row(Text(name), str(group["width"]), str(group["of"]), kept, Text(_first(group["modules"])))
     if narrowed:
         yield table
     hidden = 0 if most is None else len(narrowed[most:])
     whole = len(order) - len(narrowed)
     notes = [f"{whole} kept whole"] * bool(whole) + [f"{hidden} not shown (--verbose shows all)"] * bool(hidden)
     yield Text("; ".join([f"Groups: {len(narrowed)} of {len(order)} narrowed", *notes]))
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return the first few names, and how many more there are."""
+    rest = len(names) - _MODULES_SHOWN
+    return ", ".join(names[:_MODULES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _solver_line(document: Document) -> Lines:

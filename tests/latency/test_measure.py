@@ -81,8 +81,8 @@ def test_too_few_quiet_rounds_are_not_trusted_and_say_why() -> None:
 
 
 def test_interruptions_are_named() -> None:
-    rounds = [made([(2.0, 1.0, 3)] * 2) for _ in range(2)]
-    assert "waited for 100% of their processor time" in conclude(rounds, [False] * 2, RULE).reason
+    rounds = [made([(3.0, 1.0, 3)] * 2) for _ in range(2)]
+    assert "waited for 200% of their processor time" in conclude(rounds, [False] * 2, RULE).reason
 
 
 @pytest.mark.parametrize(
