@@ -44,7 +44,7 @@ class Staircase:
         points = np.stack([cin, cout], axis=1).astype(np.float64)
         us = np.maximum(np.asarray(us, dtype=np.float64), _LEAST_US)
         features = _features(points[:, 0], points[:, 1])
-        scale = features.max(axis=0)
+        scale = np.maximum(features.max(axis=0), 1e-12)
         coefficients = nnls(features / scale / us[:, None], np.ones(len(us)))[0] / scale
         trend = np.maximum(features @ coefficients, _LEAST_US)
         reach = np.maximum(_REACH * points.max(axis=0), 4.0)
