@@ -15,7 +15,7 @@ from edgeprune.errors import InputError, nearest
 from edgeprune.targets.target import find_target
 from edgeprune.units import LatencyBudget
 
-MODEL_FORMS = "demo, torchvision:NAME, timm:NAME, FILE.py:FUNCTION or a bundle's folder"
+MODEL_FORMS = "demo, torchvision:NAME, timm:NAME or FILE.py:FUNCTION"
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Job:
     """What to make smaller, for which target, and what may be done to reach it.
 
     Attributes:
-        model: `demo`, `torchvision:NAME`, `timm:NAME`, `FILE.py:FUNCTION` or the folder of a bundle.
+        model: `demo`, `torchvision:NAME`, `timm:NAME` or `FILE.py:FUNCTION`.
         target: a name from profiles/.
         latency: the budget; None where none is needed (a profile, or a ladder of plans).
         weights: file with the network's weights; None keeps what the model comes with.
@@ -124,7 +124,7 @@ def check_device(device: str) -> None:
 def _check_model(model: str) -> None:
     if usercode.is_function_name(model):
         _check_function(model)
-    elif model != "demo" and not model.startswith(("torchvision:", "timm:")) and not Path(model).is_dir():
+    elif model != "demo" and not model.startswith(("torchvision:", "timm:")):
         hint = nearest(model, ["demo", "torchvision:", "timm:"])
         raise InputError(f"model {model!r} is nothing that is known{hint}", remedy=f"name {MODEL_FORMS}")
 

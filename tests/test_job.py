@@ -22,7 +22,7 @@ def test_a_plain_job_is_fine() -> None:
     [
         {"model": "torchvision:resnet18", "input_shape": (1, 3, 224, 224)},
         {"model": "net.py:make", "data": "net.py:loaders"},
-        {"model": ".", "weights": Path("net.py"), "data": "old"},
+        {"weights": Path("net.py"), "data": "old"},
         {"input_shape": (1, 3, 8, 8), "mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0)},
         {"input_shape": (1, 16), "epochs": 0, "seed": 0, "max_drop": 0.0},
         {"out": Path("new/deep/bundle")},
@@ -46,6 +46,7 @@ def test_jobs_that_may_be_right(changed: dict[str, Any], tmp_path: Path, monkeyp
         ({"target": "opnvino"}, "did you mean 'openvino'"),
         ({"precision": "int8"}, "precision 'int8' is not for target openvino"),
         ({"model": "dem"}, "did you mean 'demo'"),
+        ({"model": "old"}, "model 'old' is nothing that is known"),
         ({"model": "none.py:make"}, "none.py does not exist"),
         ({"model": "net.py"}, "which function"),
         ({"weights": Path("none.pt")}, "none.pt does not exist"),

@@ -3,11 +3,10 @@
 Why it is as it is (measured on a shared two-core virtual machine, networks of 1 to 40 ms): the first inferences after
 compilation run at a third of their speed, so warm-up goes by the clock and until the times are steady. After that, a
 neighbour on the same physical core or memory slows inferences by 10 to 60 % for milliseconds or seconds, while the
-guest's own clocks (processor time, switches, steal) show little. The ratio of two networks, measured twelve times,
-scattered by 4.6 % (standard deviation) in slices of 100 ms and by 2.4 % in slices of 15 ms. So what is compared is
-measured together, in slices of 15 ms that take each call in turn, and the median is taken over the samples near the
-fastest ones, because what disturbs only ever adds time. On a quiet device those are all samples, and it is the plain
-median.
+guest's own clocks (processor time, switches, steal) show little, and the shorter the slices that two networks take in
+turn, the better their ratio repeats. So what is compared is measured together, in slices of 15 ms that take each call
+in turn, and the median is taken over the samples near the fastest ones, because what disturbs only ever adds time. On a
+quiet device those are all samples, and it is the plain median.
 """
 
 from __future__ import annotations
