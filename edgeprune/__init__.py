@@ -12,21 +12,25 @@ if TYPE_CHECKING:
     from edgeprune.graph.channels import ChannelGraph, ChannelGroup
     from edgeprune.graph.plan import WidthPlan
     from edgeprune.graph.trace import trace
+    from edgeprune.pruning.compensate import compensate
     from edgeprune.pruning.fuse import fuse
     from edgeprune.pruning.importance import scores
     from edgeprune.pruning.slim import masked, slim
+    from edgeprune.pruning.statistics import reestimate
 
 _HOMES = {
     "ChannelGraph": "graph.channels",
     "ChannelGroup": "graph.channels",
     "EdgePruneError": "errors",
     "WidthPlan": "graph.plan",
+    "compensate": "pruning.compensate",
     "export": "api",
     "fuse": "pruning.fuse",
     "load": "artifacts.bundle",
     "masked": "pruning.slim",
     "plan": "api",
     "profile": "api",
+    "reestimate": "pruning.statistics",
     "save": "artifacts.bundle",
     "scores": "pruning.importance",
     "slim": "pruning.slim",
@@ -38,12 +42,14 @@ __all__ = [
     "ChannelGroup",
     "EdgePruneError",
     "WidthPlan",
+    "compensate",
     "export",
     "fuse",
     "load",
     "masked",
     "plan",
     "profile",
+    "reestimate",
     "save",
     "scores",
     "slim",

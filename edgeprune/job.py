@@ -65,7 +65,7 @@ class Job:
     max_drop: float | None = None
     lock: tuple[str, ...] = ()
     align: int | None = None
-    rounds: int = 4
+    rounds: int = 6
     criterion: str | None = None
     dry_run: bool = False
     resume: bool = False

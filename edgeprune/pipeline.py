@@ -5,7 +5,7 @@
 3. measure   what every layer costs on the device           prepare, latency.profile
 4. score     the channels                                   prepare, pruning.importance
 5. choose    the widths; build, measure, until they fit     budget.refine
-6. cut       the network                                    pruning.slim
+6. cut       the network, and refit what is left            pruning.slim, pruning.compensate
 7. recover   its accuracy                                   training.loop
 8. export    ONNX and the engine                            shipping, artifacts.onnx
 9. verify    numerics, accuracy, latency                    shipping, verification
@@ -36,11 +36,11 @@ from edgeprune.documents import (
 from edgeprune.errors import BudgetError, OverBudgetError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.job import Job, default_out
-from edgeprune.latency.bench import open_bench
+from edgeprune.latency.bench import Reference, open_bench
 from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare
 from edgeprune.progress import SILENT, Progress
+from edgeprune.pruning.compensate import compensate
 from edgeprune.pruning.slim import slim, slim_error
-from edgeprune.pruning.statistics import reestimate
 from edgeprune.shipping import ship, versions
 from edgeprune.training.loop import Recipe, evaluate, recover
 from edgeprune.units import LatencyBudget, format_ms
@@ -89,9 +89,10 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
                     small = slim(ready.subject.model, plan)
                     difference = slim_error(ready.subject.model, plan, small)
                 with ready.timed("recover"):
-                    small, accuracy = _recovered(ready, small, work, attempt, progress)
+                    small, accuracy = _recovered(ready, plan, small, work, attempt, progress)
                 with ready.timed("export and verify"):
-                    shipped = ship(ready, plan, small, work.path("bundle"), difference, progress)
+                    reference = Reference(ready.blueprint.at(plan), chosen["measured_ms"])
+                    shipped = ship(ready, plan, small, work.path("bundle"), reference, difference, progress)
                 if shipped.measured.median_ms <= baseline["budget_ms"] or not shipped.measured.trusted:
                     break
                 progress.say(f"measured over the budget: planning again for {TIGHTEN:.0%} of it")
@@ -109,7 +110,12 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
             document = export_document(ready, out, baseline, chosen, plan, shipped, accuracy, verdict)
             bundles.write_manifest(
                 work.path("bundle"),
-                {"job": _identity(job, ready.subject), "versions": versions(), "result": document},
+                {
+                    "source": _source(job, ready.subject),
+                    "job": _identity(job, ready.subject),
+                    "versions": versions(),
+                    "result": document,
+                },
             )
             work.finish(work.path("bundle"))
     return Result(document, verdict.exit_code)
@@ -188,7 +194,7 @@ def _choose(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str, 
     if refined.chosen is None:
         fastest = min(one.measured_ms for one in refined.rounds)
         raise OverBudgetError(
-            f"after {len(refined.rounds)} rounds the fastest network took {format_ms(fastest * ready.drift)}, "
+            f"after {refined.sessions} rounds the fastest network took {format_ms(fastest * ready.drift)}, "
             f"the budget is {format_ms(budget_ms)}",
             remedy="allow more time, or more --rounds",
         )
@@ -196,8 +202,9 @@ def _choose(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str, 
     return {
         "plan": chosen.plan.to_json(),
         "predicted_ms": chosen.predicted_ms * ready.drift,
+        "measured_ms": chosen.measured_ms * ready.drift,
         "floor_ms": refined.floor_ms * ready.drift,
-        "rounds": len(refined.rounds),
+        "rounds": refined.sessions,
         "solver": {"gap": chosen.solution.gap, "seconds": chosen.solution.seconds},
     }
 
@@ -219,13 +226,14 @@ def _epochs(ready: Prepared) -> int:
 
 
 def _recovered(
-    ready: Prepared, small: Network, work: Workspace, attempt: int, progress: Progress
+    ready: Prepared, plan: WidthPlan, small: Network, work: Workspace, attempt: int, progress: Progress
 ) -> tuple[Network, float | None]:
     """Return the cut network with its accuracy recovered as far as the data allow, and that accuracy."""
     data, job = ready.subject.data, ready.job
     if data is None:
         return small, None
-    reestimate(small, data.calibration(CALIBRATION_IMAGES, job.seed))
+    images = [batch for batch, _ in data.calibration(CALIBRATION_IMAGES, job.seed)]
+    compensate(small, ready.subject.model, plan, images, seed=job.seed, progress=progress)
     epochs = _epochs(ready)
     if epochs:
         small = recover(
@@ -237,6 +245,12 @@ def _recovered(
             progress=progress,
         )
     return small, evaluate(small, data, progress=progress)
+
+
+def _source(job: Job, subject: Subject) -> dict[str, Any]:
+    """Return what it takes to load the bundle's network again."""
+    shape = subject.example_inputs[0].shape
+    return {"model": subject.origin, "input": "x".join(map(str, shape)), "mean": job.mean, "std": job.std}
 
 
 def _identity(job: Job, subject: Subject) -> dict[str, Any]:

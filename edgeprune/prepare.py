@@ -17,10 +17,11 @@ from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.job import Job
-from edgeprune.latency.bench import Bench, Reference, open_bench
-from edgeprune.latency.measure import LONG, Measurement
+from edgeprune.latency.bench import Bench, open_bench
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import fill
+from edgeprune.latency.rule import LONG
+from edgeprune.latency.samples import Measurement
 from edgeprune.latency.table import TableStore
 from edgeprune.progress import Progress
 from edgeprune.pruning.importance import scores as importance
@@ -62,11 +63,6 @@ class Prepared:
         """Latency of the dense network now, over what the table says."""
         return self.dense.median_ms / self.table.dense.engine_ms
 
-    @property
-    def reference(self) -> Reference:
-        """The dense network with its latency of now."""
-        return Reference(self.blueprint.at(WidthPlan.dense(self.graph)), self.dense.median_ms)
-
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Note how long a step takes."""
@@ -102,7 +98,7 @@ def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Ite
         dense = measured_now(bench, blueprint)
         done("measure")
         with progress.step("scoring channels"):
-            criterion = job.criterion or ("taylor" if subject.data is not None else "l2")
+            criterion = job.criterion or ("obs" if subject.data is not None else "l2")
             batches = subject.data.calibration(CALIBRATION_IMAGES, job.seed) if subject.data is not None else None
             scores = importance(subject.model, graph, criterion, batches)
             choice = Choice(graph, scores, values_from_scores(graph, scores), job.align or 1)

@@ -15,8 +15,9 @@ from edgeprune.artifacts.onnx import export_onnx
 from edgeprune.artifacts.samples import sample_inputs, torch_outputs, val_arrays
 from edgeprune.artifacts.subject import Network
 from edgeprune.graph.plan import WidthPlan
-from edgeprune.latency.bench import LayerTimes, open_bench
-from edgeprune.latency.measure import LONG, Measurement
+from edgeprune.latency.bench import LayerTimes, Reference, open_bench
+from edgeprune.latency.rule import FINAL
+from edgeprune.latency.samples import Measurement
 from edgeprune.prepare import Prepared
 from edgeprune.progress import Progress
 from edgeprune.pruning.fuse import fuse
@@ -43,11 +44,27 @@ class Shipped:
 
 
 def ship(
-    ready: Prepared, plan: WidthPlan, small: Network, folder: Path, slim_difference: float, progress: Progress
+    ready: Prepared,
+    plan: WidthPlan,
+    small: Network,
+    folder: Path,
+    reference: Reference,
+    slim_difference: float,
+    progress: Progress,
 ) -> Shipped:
-    """Write the bundle's files into `folder`, all but the manifest, and verify them on the device."""
+    """Write the bundle's files into `folder`, all but the manifest, and verify them on the device.
+
+    Args:
+        ready: the dense network on its target.
+        plan: how it was cut.
+        small: the compact network.
+        folder: emptied first.
+        reference: the network of the plan with the latency that decided for it: the engine is timed beside it.
+        slim_difference: of the compact network to its masked twin.
+        progress: where to show it.
+    """
     shutil.rmtree(folder, ignore_errors=True)
-    bundles.save(folder, small, plan)
+    bundles.save(folder, small, plan, ready.subject.cuts)
     with progress.step("exporting"):
         fused = fuse(small, ready.graph.foldable)
         model = export_onnx(fused, ready.graph.example_inputs).SerializeToString()
@@ -63,7 +80,7 @@ def ship(
             "onnx_vs_torch": largest_difference(reference_outputs(model, inputs), expected),
             "engine_vs_torch": largest_difference(ready.bench.outputs(model, inputs), expected),
         }
-        measured = ready.bench.measure({"engine": model}, LONG, ready.reference)["engine"]
+        measured = ready.bench.measure({"engine": model}, FINAL, reference)["engine"]
         layers = ready.bench.layers({"engine": model})["engine"]
     bundles.write_latency_csv(folder / "latency.csv", _layer_rows(ready, plan, layers))
     data = ready.subject.data

@@ -18,7 +18,7 @@ import onnxruntime
 from torch import nn
 
 from edgeprune.latency.bench import LayerTimes
-from edgeprune.latency.measure import Measurement
+from edgeprune.latency.samples import Measurement
 from edgeprune.runtimes.base import LayerTime, SessionSettings
 from edgeprune.targets.target import Fingerprint
 from tests.nets import Residual
@@ -49,7 +49,7 @@ def node_times(model: bytes) -> list[LayerTime]:
 
 
 def measurement(ms: float, *, trusted: bool = True) -> Measurement:
-    return Measurement(ms, ms, ms, 0.0, (ms,), 1.0, 1, 1.0, 0, trusted, "" if trusted else "a test made it busy")
+    return Measurement(ms, ms, ms, 0.0, (ms,), 0.0, 1.0, 1, 1.0, 0, trusted, "" if trusted else "a test made it busy")
 
 
 class Wide(Residual):
@@ -86,8 +86,16 @@ class SimulatedBench:
             name: measurement(self._ms(model) * self.slowdown, trusted=self.trusted) for name, model in models.items()
         }
 
-    def layers(self, models: Mapping[str, bytes], *options: Any) -> dict[str, LayerTimes]:
+    def layers(
+        self,
+        models: Mapping[str, bytes],
+        rule: Any = None,
+        layers_s: float = 0.0,
+        reference: Any = None,
+        beside: Mapping[str, bytes] | None = None,
+    ) -> dict[str, LayerTimes]:
         self.built += len(models)
+        models = {**models, **(beside or {})}
         return {
             name: LayerTimes(tuple(node_times(model)), measurement(self._ms(model), trusted=self.trusted), {})
             for name, model in models.items()

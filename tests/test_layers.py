@@ -37,7 +37,7 @@ DEVICE_SIDE = sorted(
     path
     for pattern in (
         *("errors", "progress", "records", "runtimes/*"),
-        *("latency/measure", "latency/worker", "targets/agent", "targets/clocks"),
+        *("latency/measure", "latency/rule", "latency/samples", "latency/worker", "targets/agent", "targets/clocks"),
     )
     for path in ROOT.glob(f"{pattern}.py")
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -204,3 +205,35 @@ def test_from_python(tmp_path: Path) -> None:
 def test_python_wants_one_sample() -> None:
     with pytest.raises(InputError, match="not one sample"):
         edgeprune.export(Wide(), torch.zeros(2, 3, 8, 8), target="openvino", latency="60%")
+
+
+def test_a_bundle_is_cut_further(tmp_path: Path, network: str) -> None:
+    first = job(tmp_path, network, out=tmp_path / "first")
+    pipeline.export(first)
+    with pytest.raises(InputError, match=r"is built by .*network.py:wide, and code is executed only where it is named"):
+        pipeline.export(job(tmp_path, str(tmp_path / "first")))
+    again = pipeline.export(job(tmp_path, network, weights=tmp_path / "first", out=tmp_path / "second"))
+    assert again.exit_code == 0
+    macs = json.loads((tmp_path / "first/manifest.json").read_text())["result"]["macs"]
+    assert again.content["macs"]["dense"] == macs["pruned"]
+    # What the second bundle cuts, it cuts from the network that the code builds.
+    small = edgeprune.load(tmp_path / "second", Wide().eval()).eval()
+    session = onnxruntime.InferenceSession((tmp_path / "second/model.onnx").read_bytes())
+    images = torch.randn(1, 3, 16, 16)
+    (expected,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    assert torch.allclose(small(images), torch.from_numpy(expected), atol=1e-4)
+
+
+def test_a_bundle_of_a_known_network_needs_no_code(demo: tuple[Path, pipeline.Result]) -> None:
+    folder, result = demo
+    found = pipeline.plan(
+        Job(model=str(folder / "out"), target="openvino", dry_run=True), budgets=[parse_latency("80%")]
+    ).content
+    assert found["plans"][0]["macs"]["dense"] == result.content["macs"]["pruned"]
+
+
+def test_a_bundle_has_its_own_weights(demo: tuple[Path, pipeline.Result]) -> None:
+    folder, _ = demo
+    asked = Job(model=str(folder / "out"), target="openvino", weights=folder / "w.pt", latency=parse_latency("80%"))
+    with pytest.raises(InputError, match="has weights of its own"):
+        pipeline.export(asked)

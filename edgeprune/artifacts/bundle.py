@@ -17,17 +17,49 @@ from torch import nn
 from edgeprune.errors import InputError
 from edgeprune.graph.plan import SCHEMA as PLAN
 from edgeprune.graph.plan import WidthPlan
-from edgeprune.pruning.slim import cut
+from edgeprune.pruning.slim import Cuts, cut
 from edgeprune.records import read_json, write_bytes, write_json
 
 MANIFEST = "edgeprune.manifest/1"
 
 
-def save(folder: Path, small: nn.Module, plan: WidthPlan) -> None:
-    """Write `model.safetensors` and `plan.json`: all that `load` needs."""
+def save(folder: Path, small: nn.Module, plan: WidthPlan, before: Cuts | None = None) -> None:
+    """Write `model.safetensors` and `plan.json`: all that `load` needs.
+
+    Args:
+        folder: made where it is not there.
+        small: the compact network.
+        plan: how it was cut.
+        before: what had been cut already from the network that the code builds.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     save_model(small, str(folder / "model.safetensors"))
-    write_json(folder / "plan.json", PLAN, plan.to_json())
+    cuts = composed(before or {}, plan.cuts)
+    stored = {name: {str(dim): kept.tolist() for dim, kept in dims.items()} for name, dims in sorted(cuts.items())}
+    write_json(folder / "plan.json", PLAN, {**plan.to_json(), "cuts": stored})
+
+
+def composed(first: Cuts, then: Cuts) -> Cuts:
+    """Return the one cut that does both: the indices of `then` count the entries that `first` has left."""
+    cuts = {name: dict(dims) for name, dims in first.items()}
+    for name, dims in then.items():
+        for dim, kept in dims.items():
+            left = cuts.setdefault(name, {}).get(dim)
+            cuts[name][dim] = kept if left is None else left[kept]
+    return cuts
+
+
+def read_cuts(bundle: Path) -> Cuts:
+    """Return what a bundle cuts from the network that the code builds.
+
+    Raises:
+        InputError: not a bundle.
+    """
+    content = read_json(bundle / "plan.json", PLAN)
+    return {
+        tensor: {int(dim): np.asarray(kept, dtype=np.int64) for dim, kept in dims.items()}
+        for tensor, dims in content["cuts"].items()
+    }
 
 
 def load(bundle: str | Path, model: nn.Module) -> nn.Module:
@@ -37,12 +69,7 @@ def load(bundle: str | Path, model: nn.Module) -> nn.Module:
         InputError: not a bundle, or of another network.
     """
     folder = Path(bundle)
-    content = read_json(folder / "plan.json", PLAN)
-    cuts = {
-        tensor: {int(dim): np.asarray(kept, dtype=np.int64) for dim, kept in dims.items()}
-        for tensor, dims in content["cuts"].items()
-    }
-    small = cut(model, cuts)
+    small = cut(model, read_cuts(folder))
     try:
         load_model(small, str(folder / "model.safetensors"))
     except (RuntimeError, SafetensorError, FileNotFoundError) as error:

@@ -6,8 +6,10 @@
 | `torchvision:NAME` | a network of torchvision.models, without weights                              | seldom        |
 | `timm:NAME`        | a network of timm, without weights                                            | seldom        |
 | `FILE.py:FUNCTION` | what the user's function returns, with whatever weights it has                | yes           |
+| a bundle's folder  | the compact network in it, to be cut further                                  | no            |
 
-Nothing is ever downloaded. Another kind of source is a row in `_KINDS`.
+A bundle may also be given as the weights of the network that it was made from. Nothing is ever downloaded. Another
+kind of source is a row in `_KINDS`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import hashlib
 import inspect
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgeprune.artifacts import bundle as bundles
 from edgeprune.artifacts.weights import load_weights
 from edgeprune.errors import InputError, MissingError, nearest
+from edgeprune.pruning.slim import Cuts
 from edgeprune.training.data import DIGITS_NORMALISATION
 from edgeprune.training.demo import DEMO_INPUT, demo_model
 from edgeprune.training.state import state_digest
+from edgeprune.units import parse_shape
 from edgeprune.usercode import call_function, is_function_name
 
 
@@ -38,6 +43,8 @@ class Source:
 
     Attributes:
         name: as a person would name it, such as `resnet56`.
+        origin: what names the network that the code builds: for a bundle, what that was made from.
+        cuts: what a bundle has already cut from that network: tensor -> dimension -> entries kept.
         model: the network, in eval mode, on the CPU.
         input_shape: of its one input, the batch size first.
         data: the data that belong to it, as `load_data` takes them; None where none do.
@@ -46,6 +53,8 @@ class Source:
     """
 
     name: str
+    origin: str
+    cuts: Cuts
     model: nn.Module
     input_shape: tuple[int, ...]
     data: str | None
@@ -80,21 +89,57 @@ def load_source(
             input shape where one is needed, or a network that does not take it.
         MissingError: timm is not installed.
     """
+    if bundles.is_bundle(Path(text)):
+        if weights is not None:
+            raise InputError(f"the bundle {text} has weights of its own", remedy="leave out --weights")
+        origin, weights = _origin(Path(text)), Path(text)
+    else:
+        origin = text
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        found = _find(text)(text)
-    model = found.model
-    if not isinstance(model, nn.Module):
-        raise InputError(f"{text} returned {type(model).__name__}, not a torch.nn.Module", remedy="return the network")
-    if weights is not None:
-        load_weights(model, weights)
-    model = model.cpu().eval()
+        found = _find(origin)(origin)
+    if not isinstance(found.model, nn.Module):
+        raise InputError(
+            f"{text} returned {type(found.model).__name__}, not a torch.nn.Module", remedy="return the network"
+        )
+    found, cuts = _filled(found, weights)
+    model = found.model.cpu().eval()
     shape = input_shape or found.input_shape
     if shape is None:
         raise InputError(f"the input shape of {text} is not known", remedy="give it, like --input 1x3x224x224")
     _try(text, model, shape)
     digest = hashlib.sha256(f"{state_digest(model)}\n{model}\n".encode() + found.code).hexdigest()
-    return Source(found.name, model, tuple(shape), found.data, found.mean, found.std, digest)
+    return Source(found.name, origin, cuts, model, tuple(shape), found.data, found.mean, found.std, digest)
+
+
+def _origin(bundle: Path) -> str:
+    """Return what names the network that a bundle was made from.
+
+    Raises:
+        InputError: that would execute code which only the bundle names.
+    """
+    origin = str(bundles.read_manifest(bundle)["source"]["model"])
+    if is_function_name(origin):
+        raise InputError(
+            f"the network of {bundle} is built by {origin}, and code is executed only where it is named",
+            remedy=f"give {origin} --weights {bundle}",
+        )
+    return origin
+
+
+def _filled(found: _Found, weights: Path | None) -> tuple[_Found, Cuts]:
+    """Return the network with the weights of a file or of a bundle, and what the bundle has cut."""
+    if weights is None or not weights.is_dir():
+        if weights is not None:
+            load_weights(found.model, weights)
+        return found, {}
+    made = bundles.read_manifest(weights)["source"]
+    model = bundles.load(weights, found.model)
+    shape = found.input_shape or parse_shape(made["input"])
+    compact = replace(
+        found, model=model, input_shape=shape, mean=found.mean or made["mean"], std=found.std or made["std"]
+    )
+    return compact, bundles.read_cuts(weights)
 
 
 def _demo(text: str) -> _Found:
@@ -161,7 +206,7 @@ def _find(text: str) -> Callable[[str], _Found]:
             return load
     raise InputError(
         f"MODEL {text!r} is not known{nearest(text, ('demo',))}",
-        remedy="give demo, torchvision:NAME, timm:NAME or FILE.py:FUNCTION",
+        remedy="give demo, torchvision:NAME, timm:NAME, FILE.py:FUNCTION or a bundle's folder",
     )
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from edgeprune.artifacts.source import load_source
 from edgeprune.errors import InputError
+from edgeprune.pruning.slim import Cuts
 from edgeprune.training.data import Data, load_data
 from edgeprune.training.state import state_digest
 
@@ -25,13 +26,17 @@ class Subject:
 
     Attributes:
         name: as a person would name it.
-        model: the dense network.
+        origin: what names the network that the code builds; empty for a Python object.
+        cuts: what a bundle has already cut from that.
+        model: the network to start from.
         example_inputs: one batch of size 1.
         data: training and validation images; None where there are none.
         digest: hash of the weights and the structure.
     """
 
     name: str
+    origin: str
+    cuts: Cuts
     model: Network
     example_inputs: tuple[Any, ...]
     data: Data | None
@@ -62,9 +67,8 @@ def load_subject(
         else None
     )
     generator = torch.Generator().manual_seed(seed)
-    return Subject(
-        source.name, source.model, (torch.randn(source.input_shape, generator=generator),), images, source.digest
-    )
+    inputs = (torch.randn(source.input_shape, generator=generator),)
+    return Subject(source.name, source.origin, source.cuts, source.model, inputs, images, source.digest)
 
 
 def python_subject(model: nn.Module, example_inputs: Any, data: Data | str | None) -> Subject:
@@ -79,4 +83,4 @@ def python_subject(model: nn.Module, example_inputs: Any, data: Data | str | Non
         shape = tuple(first.shape) if first is not None else type(example_inputs).__name__
         raise InputError(f"the example input is {shape}, not one sample", remedy="latency is that of batch size 1")
     images = load_data(data, input_shape=tuple(first.shape)) if isinstance(data, str) else data
-    return Subject(type(model).__name__, model, inputs, images, state_digest(model))
+    return Subject(type(model).__name__, "", {}, model, inputs, images, state_digest(model))

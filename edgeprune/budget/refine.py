@@ -1,9 +1,18 @@
-"""Closed loop: solve, build, measure on the device, correct, solve again, until the network is within the budget."""
+"""Closed loop: solve, build, measure on the device, correct, solve again, until the network is within the budget.
+
+The first plan is the best that the table promises. Its measurement joins the table; where the network came out far
+from the budget, the next plan is free again. Once a network is near the budget, the next plan only widens it (or only
+narrows it): what differs is small, so what the prediction misses is small, and the loop closes in on the budget instead
+of jumping to the next plan that the table flatters. What one measurement happens to say is not believed at once: how
+far the table is off comes from all networks near the budget, and the plan that is chosen was measured twice.
+"""
 
 from __future__ import annotations
 
+import statistics
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,27 +22,46 @@ from edgeprune.errors import BudgetError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import Bench
-from edgeprune.latency.measure import LONG
 from edgeprune.latency.predict import NetworkTable
-from edgeprune.latency.profile import NetworkSource, measure_network, reference_of, useful_widths
+from edgeprune.latency.profile import NetworkSource, record_of, reference_of, time_networks, useful_widths
+from edgeprune.latency.rule import LONG
+from edgeprune.latency.sessions import reconciled
 from edgeprune.latency.table import TableStore
 from edgeprune.progress import SILENT, Progress
 
 AIM = 0.98
-"""Share of the budget that a plan is made for: the rest is for the spread of the final measurement."""
+"""Share of the budget that a plan is made for: the rest is for the error of the final measurement."""
 
 ENOUGH = 0.96
 """A measured plan that uses this share of the budget is not improved further."""
 
+SAFE = 0.993
+"""A plan measured above this share of the budget may be measured over it the next time."""
+
+SESSIONS = 2
+"""In so many sessions the plan that is chosen is timed."""
+
+NEAR = 0.15
+"""A network measured this near to the aim, relatively, is changed in one direction only."""
+
 
 @dataclass(frozen=True)
 class Round:
-    """One plan that was built and measured."""
+    """One plan that was built and measured.
+
+    Attributes:
+        plan: the widths.
+        solution: what the solver said of it.
+        predicted_ms: before it was measured.
+        measured_ms: from all sessions, where the dense network takes what the table says.
+        sessions: in how many it was timed.
+    """
 
     plan: WidthPlan
     solution: Solution
     predicted_ms: float
     measured_ms: float
+    sessions: int
 
 
 @dataclass(frozen=True)
@@ -42,13 +70,15 @@ class Refined:
 
     Attributes:
         chosen: the round of most value that was measured within the budget; None where none was.
-        rounds: all of them.
+        rounds: all plans that were measured.
+        sessions: how many measurements that took.
         table: the table with what the rounds added.
         floor_ms: the fastest that any plan is predicted to be.
     """
 
     chosen: Round | None
     rounds: tuple[Round, ...]
+    sessions: int
     table: NetworkTable
     floor_ms: float
 
@@ -69,14 +99,25 @@ class Choice:
     values: Mapping[str, np.ndarray]
     align: int = 1
 
-    def problem(self, table: NetworkTable) -> Problem:
-        """Return the programme over the widths worth having, at the costs in `table`."""
+    def problem(
+        self, table: NetworkTable, *, least: Mapping[str, int] | None = None, most: Mapping[str, int] | None = None
+    ) -> Problem:
+        """Return the programme over the widths worth having, at the costs in `table`.
+
+        Args:
+            table: what the layers cost.
+            least: widths that no group goes below.
+            most: widths that no group goes above.
+        """
         widths = {}
         for group in self.graph:
             if group.exact:
                 found = useful_widths(table, self.graph, group.name)
-                aligned = found[(found % self.align == 0) | (found == group.channels)]
-                widths[group.name] = aligned
+                low, high = ((bound or {}).get(group.name) for bound in (least, most))
+                kept = (found % self.align == 0) | (found == group.channels)
+                kept &= (found >= (low or 0)) & (found <= (high or group.channels))
+                ends = [end for end in (low, high) if end is not None]
+                widths[group.name] = np.union1d(found[kept], ends).astype(np.int64)
         return formulate(self.graph, table, widths, self.values)
 
     def plan(self, widths: Mapping[str, int]) -> WidthPlan:
@@ -87,18 +128,76 @@ class Choice:
 @dataclass
 class _State:
     table: NetworkTable
+    source: NetworkSource
+    bench: Bench
+    store: TableStore
     rounds: list[Round] = field(default_factory=list)
+    sessions: list[dict[int, float]] = field(default_factory=list)
 
-    def bias(self, budget_ms: float) -> float:
-        """Measured over predicted for the network nearest the budget: what the table still gets wrong there."""
-        if not self.rounds:
-            return 1.0
-        near = min(self.rounds, key=lambda one: abs(one.measured_ms - budget_ms))
-        return near.measured_ms / self.table.predict(near.plan.widths).ms
+    def measure(self, plan: WidthPlan, solution: Solution, goal_ms: float) -> None:
+        """Build and time a plan, beside the dense network and the plan so far nearest the goal."""
+        number = next((at for at, one in enumerate(self.rounds) if one.plan == plan), len(self.rounds))
+        others = [one for one in self.rounds if one.plan != plan]
+        near = min(others, key=lambda one: abs(one.measured_ms - goal_ms), default=None)
+        predicted_ms = self.table.predict(plan.widths).ms
+        times = time_networks(
+            self.bench,
+            {"network": self.source.at(plan)},
+            reference_of(self.table, self.source),
+            beside={"near": self.source.at(near.plan)} if near else {},
+            rule=LONG,
+        )
+        session = {number: times["network"].engine.median_ms}
+        if near:
+            session[self.rounds.index(near)] = times["near"].engine.median_ms
+        self.sessions.append(session)
+        if number == len(self.rounds):
+            self.rounds.append(Round(plan, solution, predicted_ms, 0.0, 0))
+        counts = Counter(at for session in self.sessions for at in session)
+        for at, measured_ms in reconciled(self.sessions).items():
+            self.rounds[at] = replace(self.rounds[at], measured_ms=measured_ms, sessions=counts[at])
+        record = record_of(times["network"], plan, self.source.nodes, self.table.network)
+        record = replace(record, engine_ms=self.rounds[number].measured_ms)
+        self.table = NetworkTable(self.store.add(self.table.table, record), self.table.network, self.table.nodes)
+
+    def nearest(self, goal_ms: float) -> Round | None:
+        return min(self.rounds, key=lambda one: abs(one.measured_ms - goal_ms), default=None)
+
+    def aim(self, goal_ms: float, between: tuple[Round, Round] | None = None) -> float:
+        """Return the prediction at which a network is expected to be measured at `goal_ms`.
+
+        By interpolation `between` two rounds; else by the mean ratio of measured to predicted over the networks near
+        the goal, or of the nearest where none is.
+        """
+        if between:
+            low, high = (self.table.predict(one.plan.widths).ms for one in between)
+            share = (goal_ms - between[0].measured_ms) / (between[1].measured_ms - between[0].measured_ms)
+            return low + share * (high - low)
+        nearest = self.nearest(goal_ms)
+        if nearest is None:
+            return goal_ms
+        near = [one for one in self.rounds if _is_near(one, goal_ms)] or [nearest]
+        ratios = [one.measured_ms / self.table.predict(one.plan.widths).ms for one in near]
+        return goal_ms / statistics.geometric_mean(ratios)
+
+    def bracket(self, goal_ms: float) -> tuple[Round, Round] | None:
+        """Return the nearest rounds under and over the goal, if the one is the other with some groups narrower."""
+        near = sorted((one for one in self.rounds if _is_near(one, goal_ms)), key=lambda one: one.measured_ms)
+        under = [one for one in near if one.measured_ms <= goal_ms][-1:]
+        over = [one for one in near if one.measured_ms > goal_ms][:1]
+        if not under or not over:
+            return None
+        pair = under[0], over[0]
+        nested = all(width <= pair[1].plan.widths[name] for name, width in pair[0].plan.widths.items())
+        longer = self.table.predict(pair[1].plan.widths).ms > self.table.predict(pair[0].plan.widths).ms
+        return pair if nested and longer else None
 
     def best_within(self, budget_ms: float) -> Round | None:
-        within = [one for one in self.rounds if one.measured_ms <= budget_ms]
-        return max(within, key=lambda one: one.solution.value, default=None)
+        for limit in (SAFE * budget_ms, budget_ms):
+            within = [one for one in self.rounds if one.measured_ms <= limit]
+            if within:
+                return max(within, key=lambda one: one.solution.value)
+        return None
 
 
 def refine(
@@ -109,7 +208,7 @@ def refine(
     store: TableStore,
     budget_ms: float,
     *,
-    rounds: int = 4,
+    rounds: int = 6,
     progress: Progress = SILENT,
 ) -> Refined:
     """Find the plan of most value whose network was itself measured within the budget.
@@ -123,43 +222,58 @@ def refine(
         bench: the device.
         store: where measurements are kept.
         budget_ms: the budget, where the dense network takes what the table says.
-        rounds: how many networks are built at most.
+        rounds: how many measurements are taken at most.
         progress: where to show it.
 
     Raises:
         BudgetError: the budget is under the floor.
     """
-    state = _State(table)
+    state = _State(table, source, bench, store)
+    goal_ms = AIM * budget_ms
     with progress.step("closing the loop on the device", rounds) as step:
         for number in range(rounds):
-            problem = choice.problem(state.table)
-            try:
-                solution = _solved(problem, budget_ms, AIM * budget_ms / state.bias(budget_ms), state)
-            except BudgetError:
-                if state.rounds:
-                    break
-                raise
-            plan = choice.plan(solution.widths)
-            if any(one.plan == plan for one in state.rounds):
+            nearest = state.nearest(goal_ms)
+            if nearest is not None and ENOUGH * budget_ms <= nearest.measured_ms <= SAFE * budget_ms:
+                plan, solution = nearest.plan, nearest.solution
+            else:
+                try:
+                    solution = _next(choice, state, budget_ms)
+                except BudgetError:
+                    if state.rounds:
+                        break
+                    raise
+                plan = choice.plan(solution.widths)
+            if any(one.plan == plan and one.sessions >= SESSIONS for one in state.rounds):
                 break
-            predicted = state.table.predict(plan.widths).ms
-            reference = reference_of(state.table, source)
-            record = measure_network(source, plan, bench, state.table.network, reference, rule=LONG)
-            state.table = NetworkTable(store.add(state.table.table, record), state.table.network, state.table.nodes)
-            state.rounds.append(Round(plan, solution, predicted, record.engine_ms))
-            step.advance(note=f"round {number + 1}: {record.engine_ms:.4g} ms of {budget_ms:.4g} ms")
-            if ENOUGH * budget_ms <= record.engine_ms <= (1 + AIM) / 2 * budget_ms:
-                break
+            state.measure(plan, solution, goal_ms)
+            measured_ms = next(one.measured_ms for one in state.rounds if one.plan == plan)
+            step.advance(note=f"round {number + 1}: {measured_ms:.4g} ms of {budget_ms:.4g} ms")
     lowest = floor(choice.problem(state.table)).cost_us / 1000
-    return Refined(state.best_within(budget_ms), tuple(state.rounds), state.table, lowest)
+    return Refined(state.best_within(budget_ms), tuple(state.rounds), len(state.sessions), state.table, lowest)
 
 
-def _solved(problem: Problem, budget_ms: float, aim_ms: float, state: _State) -> Solution:
-    """Solve for `aim_ms`; where the aim alone is under the floor, but not the budget, take the fastest plan."""
+def _next(choice: Choice, state: _State, budget_ms: float) -> Solution:
+    """Return the solution to build next; the fastest one where the aim alone is under the floor, but not the budget."""
+    goal_ms = AIM * budget_ms
+    near = state.nearest(goal_ms)
+    between = state.bracket(goal_ms)
+    if between:
+        least, most = (one.plan.widths for one in between)
+        problem = choice.problem(state.table, least=least, most=most)
+    elif near is not None and _is_near(near, goal_ms):
+        under = near.measured_ms <= goal_ms
+        widths = near.plan.widths
+        problem = choice.problem(state.table, least=widths if under else None, most=None if under else widths)
+    else:
+        problem = choice.problem(state.table)
     try:
-        return solve(problem, aim_ms * 1000)
+        return solve(problem, state.aim(goal_ms, between) * 1000)
     except BudgetError:
         fastest = floor(problem)
-        if fastest.cost_us / 1000 * state.bias(budget_ms) <= budget_ms:
+        if fastest.cost_us / 1000 <= state.aim(budget_ms):
             return fastest
         raise
+
+
+def _is_near(one: Round, goal_ms: float) -> bool:
+    return abs(one.measured_ms / goal_ms - 1) <= NEAR

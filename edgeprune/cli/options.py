@@ -17,7 +17,7 @@ from edgeprune.job import MODEL_FORMS, Job, default_out
 from edgeprune.units import parse_floats, parse_latency, parse_shape
 
 # Said here once more, since the table itself needs torch; a test compares the two.
-CRITERIA = "taylor, l1, l2, bn_scale, group_taylor, group_l1, group_l2"
+CRITERIA = "taylor, obs, l1, l2, bn_scale, group_taylor, group_l1, group_l2"
 
 
 def _flag(name: str, says: str) -> Any:
@@ -153,7 +153,7 @@ class ExportOptions(PlanOptions):
         None
     )
     max_drop: Annotated[float | None, _value("POINTS", "Accuracy that may be lost; more ends with exit 6.")] = None
-    rounds: Annotated[int, _value("N", "How often a measured miss may be corrected.")] = 4
+    rounds: Annotated[int, _value("N", "How often a measured miss may be corrected.")] = 6
     dry_run: Annotated[bool, _flag("--dry-run", "Stop after the plan; write nothing.")] = False
     resume: Annotated[bool, _flag("--resume", "Pick up an interrupted run.")] = False
     force: Annotated[bool, _flag("--force", "Replace what is in the bundle's folder.")] = False

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 
 from edgeprune.errors import InputError, MissingError
-from edgeprune.latency.measure import Measurement, Rule
+from edgeprune.latency.rule import Rule
+from edgeprune.latency.samples import Measurement
 from edgeprune.latency.worker import REFERENCE
 from edgeprune.runtimes.base import LayerTime, SessionSettings
 from edgeprune.runtimes.registry import find_record
@@ -99,10 +100,15 @@ class Bench:
         rule: Rule | None = None,
         layers_s: float = 2.0,
         reference: Reference | None = None,
+        beside: Mapping[str, bytes] | None = None,
     ) -> dict[str, LayerTimes]:
-        """Time several ONNX models layer by layer for about `layers_s` seconds, and whole engines as `measure` does."""
-        arguments = {"rule": (rule or Rule()).to_json(), "layers_s": layers_s}
-        found = self._call("layers", arguments, _with(reference, models)).result
+        """Time several ONNX models layer by layer for about `layers_s` seconds, and whole engines as `measure` does.
+
+        Those in `beside` are timed whole only, interleaved with the others: they have no rows.
+        """
+        whole = [*(beside or {}), *([REFERENCE] if reference else [])]
+        arguments = {"rule": (rule or Rule()).to_json(), "layers_s": layers_s, "whole": whole}
+        found = self._call("layers", arguments, _with(reference, {**models, **(beside or {})})).result
         times = {name: Measurement.from_json(one["engine"]) for name, one in found.items()}
         return {
             name: LayerTimes(
@@ -110,7 +116,8 @@ class Bench:
                 engine=_rebased(times[name], times, reference),
                 properties=found[name]["properties"],
             )
-            for name in models
+            for name in found
+            if name != REFERENCE
         }
 
     def outputs(self, model: bytes, inputs: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:

@@ -20,8 +20,8 @@ from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.layers import EngineNode
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import Bench, LayerTimes, Reference
-from edgeprune.latency.measure import Rule
 from edgeprune.latency.predict import NetworkTable, anchor_of
+from edgeprune.latency.rule import Rule
 from edgeprune.latency.table import NetworkRecord, Row, TableStore
 from edgeprune.progress import SILENT, Progress
 
@@ -51,15 +51,14 @@ class NetworkSource(Protocol):
         """Return the network at `plan` as a serialized ONNX model."""
 
 
-def signature_of(nodes: Mapping[str, EngineNode]) -> str:
-    """Return a hash of the network's nodes, their sizes, and how these follow from the groups."""
-    text = json.dumps(
-        [
-            [n.name, n.op, n.detail, n.size, n.cin.fixed, dict(n.cin.parts), n.cout.fixed, dict(n.cout.parts)]
-            for n in nodes.values()
-        ]
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def signature_of(source: NetworkSource) -> str:
+    """Return a hash of the network's nodes, their sizes, how these follow from the groups, and the groups' sizes."""
+    nodes = [
+        [n.name, n.op, n.detail, n.size, n.cin.fixed, dict(n.cin.parts), n.cout.fixed, dict(n.cout.parts)]
+        for n in source.nodes.values()
+    ]
+    groups = {group.name: group.channels for group in source.graph}
+    return hashlib.sha256(json.dumps([nodes, groups]).encode()).hexdigest()[:16]
 
 
 def fill(
@@ -73,7 +72,7 @@ def fill(
         TableError: the machine was too busy for the dense network's measurement to be trusted.
     """
     table = store.load(bench.fingerprint())
-    network = signature_of(source.nodes)
+    network = signature_of(source)
     total = 1 + FREE_NETWORKS + STEPPED_NETWORKS
     with progress.step("measuring the latency table", total) as step:
         for number in range(total):
@@ -113,36 +112,49 @@ def reference_of(known: NetworkTable, source: NetworkSource) -> Reference | None
 
 
 def measure_network(
-    source: NetworkSource,
-    plan: WidthPlan,
-    bench: Bench,
-    network: str,
-    reference: Reference | None,
-    *,
-    rule: Rule | None = None,
-    tries: int = 3,
+    source: NetworkSource, plan: WidthPlan, bench: Bench, network: str, reference: Reference | None
 ) -> NetworkRecord:
     """Build and time one network, end to end beside the dense one, and layer by layer in place.
 
-    The layers' times are shares of the whole engine's: the per-layer clocks cost time, and run when the machine may be
-    faster or slower than it was for the engine.
+    Raises:
+        TableError: the machine was too busy for the measurement to be trusted.
+    """
+    times = time_networks(bench, {"network": source.at(plan)}, reference)["network"]
+    return record_of(times, plan, source.nodes, network)
+
+
+def time_networks(
+    bench: Bench,
+    models: Mapping[str, bytes],
+    reference: Reference | None,
+    *,
+    beside: Mapping[str, bytes] | None = None,
+    rule: Rule | None = None,
+    tries: int = 3,
+) -> dict[str, LayerTimes]:
+    """Time networks as `Bench.layers` does; where the machine is too busy, wait and try again.
 
     Raises:
         TableError: after `tries` the machine was still too busy for the measurement to be trusted.
     """
-    model = source.at(plan)
     for number in range(tries):
         time.sleep(PAUSE_S * number)
-        times = bench.layers({"network": model}, rule, LAYERS_S, reference)["network"]
-        if times.engine.trusted:
-            return _record(times, plan, source.nodes, network)
+        times = bench.layers(models, rule, LAYERS_S, reference, beside)
+        untrusted = [found.engine.reason for found in times.values() if not found.engine.trusted]
+        if not untrusted:
+            return times
     raise TableError(
-        f"the measurement can't be trusted: {times.engine.reason}",
+        f"the measurement can't be trusted: {untrusted[0]}",
         remedy="stop what else runs on the device (edgeprune doctor shows it), then run the same command with --resume",
     )
 
 
-def _record(times: LayerTimes, plan: WidthPlan, nodes: Mapping[str, EngineNode], network: str) -> NetworkRecord:
+def record_of(times: LayerTimes, plan: WidthPlan, nodes: Mapping[str, EngineNode], network: str) -> NetworkRecord:
+    """Return what the table keeps of a network's times.
+
+    The layers' times are shares of the whole engine's: the per-layer clocks cost time, and run when the machine may be
+    faster or slower than it was for the engine.
+    """
     rows = []
     inserted = 0.0
     share = times.engine.median_ms * 1000 / max(sum(found.us for found in times.rows), 1e-9)

@@ -15,9 +15,10 @@ from typing import Any, Dict, Iterator, List, Mapping, Tuple
 import numpy as np
 
 from edgeprune.errors import InputError
-from edgeprune.latency.measure import Measurement, Rule
 from edgeprune.latency.measure import measure as measure_calls
-from edgeprune.runtimes.base import Session, SessionSettings
+from edgeprune.latency.rule import Rule
+from edgeprune.latency.samples import Measurement
+from edgeprune.runtimes.base import LayerTime, Session, SessionSettings
 from edgeprune.runtimes.registry import open_runtime
 from edgeprune.targets import clocks
 
@@ -70,18 +71,16 @@ def measure(arguments: Json, files: Files, out: Path) -> Json:
 def layers(arguments: Json, files: Files, out: Path) -> Json:
     """Time the layers of several models in place, and each whole engine without the per-layer clocks.
 
-    Arguments and files as for `measure`, and `layers_s`: seconds for which each model's layers are timed, about.
-    Returns by file name `rows`, `engine` and `properties`. A file named `reference` is measured beside the others, as
-    a whole only: it has no `rows`.
+    Arguments and files as for `measure`, and `layers_s`: seconds for which each model's layers are timed, about; and
+    `whole`: the files that are timed as a whole only. Returns by file name `rows`, `engine` and `properties`.
     """
     engines = measure(arguments, files, out)
     for name, path in files.items():
-        if name == REFERENCE:
-            engines[name]["engine"] = engines[name].pop("measurement")
-            continue
-        runs = int(arguments["layers_s"] * 1e3 / engines[name]["measurement"]["median_ms"])
-        with _pinned(arguments["threads"]), _session(arguments, path, per_layer=True) as session:
-            rows = session.layer_times(min(max(runs, _LAYER_RUNS[0]), _LAYER_RUNS[1]))
+        rows: List[LayerTime] = []
+        if name not in arguments["whole"]:
+            runs = int(arguments["layers_s"] * 1e3 / engines[name]["measurement"]["median_ms"])
+            with _pinned(arguments["threads"]), _session(arguments, path, per_layer=True) as session:
+                rows = session.layer_times(min(max(runs, _LAYER_RUNS[0]), _LAYER_RUNS[1]))
         engines[name]["rows"] = [row.to_json() for row in rows]
         engines[name]["engine"] = engines[name].pop("measurement")
     return engines
@@ -121,6 +120,7 @@ def _measure(sessions: Mapping[str, Session], arguments: Json) -> Dict[str, Meas
         return measure_calls(
             calls,
             Rule(**arguments["rule"]),
+            beside=REFERENCE if REFERENCE in calls else None,
             in_thread=threads == 1,
             spare_cores=max(0, len(cores) - threads),
             settle=to_quiet_cores,

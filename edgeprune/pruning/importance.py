@@ -3,6 +3,7 @@
 | criterion                        | score of a channel                                                              |
 |----------------------------------|---------------------------------------------------------------------------------|
 | taylor                           | mean over the batches of |sum of gradient * w over the weights that read it|    |
+| obs                              | expected squared change of the logits, its readers refitted (pruning/surgeon.py)|
 | l1                               | sum of |w| over the weights that make it and that read it                       |
 | l2                               | square root of the sum of w^2 over the same weights                             |
 | bn_scale                         | sum of |gamma| over its BatchNorms                                              |
@@ -29,6 +30,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from edgeprune.errors import InputError, nearest
 from edgeprune.graph.channels import ChannelGraph, ChannelGroup, Slot
 from edgeprune.graph.trace import eval_mode
+from edgeprune.pruning.surgeon import obs
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Scores = dict[str, np.ndarray]
@@ -198,6 +200,7 @@ def _per_group(score: _Score) -> _Score:
 
 CRITERIA: Mapping[str, Criterion] = {
     "taylor": Criterion("change of the loss without the channel, to first order", True, _taylor),
+    "obs": Criterion("change of the logits without the channel, the layers that read it refitted", True, obs),
     "l1": Criterion("sum of the weights' sizes", False, _l1),
     "l2": Criterion("length of the weights", False, _l2),
     "bn_scale": Criterion("size of the BatchNorm scales", False, _bn_scale),

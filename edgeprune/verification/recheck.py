@@ -11,7 +11,8 @@ from edgeprune.artifacts.bundle import read_samples
 from edgeprune.artifacts.samples import val_arrays
 from edgeprune.errors import EdgePruneError
 from edgeprune.latency.bench import Bench
-from edgeprune.latency.measure import LONG, Measurement
+from edgeprune.latency.rule import FINAL
+from edgeprune.latency.samples import Measurement
 from edgeprune.progress import Progress
 from edgeprune.training.data import Data, load_data
 from edgeprune.units import parse_shape
@@ -48,7 +49,7 @@ def recheck(folder: Path, manifest: Mapping[str, Any], bench: Bench, progress: P
         numerics: dict[str, float | None] = {
             "engine_vs_torch": largest_difference(bench.outputs(model, inputs), expected)
         }
-        measured = bench.measure({"engine": model}, LONG)["engine"]
+        measured = bench.measure({"engine": model}, FINAL)["engine"]
     data = _data(job, progress)
     accuracy = (
         engine_accuracy(bench, model, val_arrays(data), images=data.val_size, progress=progress) if data else None

@@ -23,10 +23,10 @@ from tests.simulated import SimulatedBench, Wide, measurement
 class Biased(SimulatedBench):
     """A device on which narrow networks take longer, as a whole, than their layers say."""
 
-    def layers(self, models: Mapping[str, bytes], *options: Any) -> dict[str, LayerTimes]:
+    def layers(self, models: Mapping[str, bytes], *options: Any, **more: Any) -> dict[str, LayerTimes]:
         return {
             name: LayerTimes(found.rows, measurement(found.engine.median_ms * 1.07), {})
-            for name, found in super().layers(models).items()
+            for name, found in super().layers(models, *options, **more).items()
         }
 
 

@@ -50,7 +50,7 @@ def test_each_value_is_shown_with_its_origin(
     assert shown["schema"] == "edgeprune.config/1"
     assert shown["options"]["threads"] == {"value": 2, "origin": "pyproject.toml [tool.edgeprune]"}
     assert shown["options"]["latency"] == {"value": "5ms", "origin": "command line"}
-    assert shown["options"]["rounds"] == {"value": 4, "origin": "default"}
+    assert shown["options"]["rounds"] == {"value": 6, "origin": "default"}
     assert not pipeline.calls
     assert run(["export", "--show-config"]) == 0
     assert "pyproject.toml [tool.edgeprune]" in capsys.readouterr().out

@@ -7,7 +7,7 @@ import pytest
 
 from edgeprune.errors import InputError, MissingError
 from edgeprune.latency.bench import Bench, open_bench
-from edgeprune.latency.measure import Rule
+from edgeprune.latency.rule import Rule
 from tests.onnx_models import residual, scale_and_shift
 
 QUICK = Rule(warmup_s=0.01, steady_tolerance=0.5, samples_min=2, round_s=0.01, rounds=2, retries=1)

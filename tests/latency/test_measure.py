@@ -3,15 +3,18 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune.errors import InputError
-from edgeprune.latency.measure import Measurement, Round, Rule, _is_quiet, conclude, measure, quantiles
+from edgeprune.latency.measure import measure
+from edgeprune.latency.rule import Rule
+from edgeprune.latency.samples import Measurement, Round, conclude, is_quiet, quantiles, uncertainty
 
-RULE = Rule(rounds=2, samples_min=3, busy_ratio=1.1, retries=2)
+RULE = Rule(rounds=2, samples_min=3, busy_ratio=1.1, retries=2, near=0.07)
 
 
 def quiet(*wall_ms: float) -> Round:
@@ -25,7 +28,7 @@ def made(samples: list[tuple[float, float, int]], others: float = 0.0, in_thread
 def test_the_median_is_over_the_samples_near_the_fastest() -> None:
     found = conclude([quiet(1.0, 1.02, 1.04), quiet(1.06, 1.2, 1.5)], [True, True], RULE)
     assert found.trusted
-    # The 5th percentile of the six is 1.005, and 8 % above it is 1.0854: four samples are near.
+    # The 2nd percentile of the six is 1.002, and 7 % above it is 1.072: four samples are near.
     assert found.median_ms == pytest.approx(1.03)
     assert found.undisturbed == pytest.approx(4 / 6)
     # The quarters of the four are at 1.015 and 1.045, half their range is 0.015.
@@ -36,6 +39,34 @@ def test_the_median_is_over_the_samples_near_the_fastest() -> None:
     assert found.samples_ms == (1.0, 1.02, 1.04, 1.06, 1.2, 1.5)
     assert found.cpu_ratio == 1.0
     assert found.switches == 0
+
+
+def test_the_error_is_that_of_groups_of_rounds() -> None:
+    # Leaving one of two rounds out gives the other: log 1 and log 1.21, and the jackknife's error of two numbers is
+    # their standard deviation over the root of 1/2 * 2, half their distance.
+    assert uncertainty([quiet(1.0), quiet(1.21)], RULE) == pytest.approx(math.log(1.21) / 2)
+    assert uncertainty([quiet(1.0)], RULE) == 1.0
+    assert uncertainty([quiet(1.0)] * 20, RULE) == 0.0
+
+
+def test_beside_a_reference_the_error_is_that_of_the_ratio() -> None:
+    rounds, slower = [quiet(1.0), quiet(1.21)], [quiet(2.0), quiet(2.42)]
+    assert uncertainty(rounds, RULE, slower) == pytest.approx(0.0, abs=1e-12)
+    found = conclude(rounds, [True] * 2, RULE, beside=slower)
+    assert found.error == pytest.approx(0.0, abs=1e-12)
+
+
+def test_rounds_go_on_until_the_number_is_known() -> None:
+    class Unsteady(Call):
+        def __call__(self) -> None:
+            self.ms = 1.0 + self.count // 20 % 2  # twenty runs of 1 ms, twenty of 2 ms
+            super().__call__()
+
+    rule = Rule(warmup_s=0.0, samples_min=2, round_s=0.005, rounds=2, rounds_max=2, error=1e-9, retries=99)
+    few = measure({"call": Unsteady(1)}, rule)["call"]
+    more = measure({"call": Unsteady(1)}, replace(rule, rounds_max=12))["call"]
+    assert len(more.samples_ms) > len(few.samples_ms)
+    assert measure({"call": Call(1)}, replace(rule, rounds_max=50, error=0.5))["call"].rounds < 50
 
 
 def test_a_disturbed_round_does_not_count() -> None:
@@ -86,10 +117,10 @@ def test_interruptions_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("others", "spare", "is_quiet"), [(0.2, 0, True), (0.8, 0, False), (0.8, 1, True), (1.6, 1, False)]
+    ("others", "spare", "counts"), [(0.2, 0, True), (0.8, 0, False), (0.8, 1, True), (1.6, 1, False)]
 )
-def test_other_programs_may_use_the_cores_that_are_not_needed(others: float, spare: int, is_quiet: bool) -> None:
-    assert _is_quiet(made([(1.0, 1.0, 0)] * 3, others=others), True, spare) == is_quiet
+def test_other_programs_may_use_the_cores_that_are_not_needed(others: float, spare: int, counts: bool) -> None:
+    assert is_quiet(made([(1.0, 1.0, 0)] * 3, others=others), True, spare) == counts
 
 
 class Call:
@@ -130,13 +161,14 @@ def test_a_call_that_raises_is_not_hidden() -> None:
 
 
 def test_the_sentence_holds_every_number_of_the_rule() -> None:
-    sentence = Rule(1.5, 0.04, 6, 0.2, 7, 1.15, 13, 0.09).sentence()
+    sentence = Rule(1.5, 0.04, 6, 0.2, 7, 0.012, 35, 1.15, 13, 0.09).sentence()
     for part in (
         "1.5 s",
         "4%",
         "6 samples",
         "0.2 s",
-        "7 quiet rounds",
+        "7 to 35 quiet rounds",
+        "below 1.2%",
         "1.15 x",
         "13 times",
         "30% of a core",
@@ -158,7 +190,9 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 @given(FINITE, st.lists(FINITE), st.integers(), st.booleans(), st.text())
 def test_values_survive_json(number: float, samples: list[float], count: int, trusted: bool, reason: str) -> None:
-    found = Measurement(number, number, number, number, tuple(samples), number, count, number, count, trusted, reason)
+    found = Measurement(
+        number, number, number, number, tuple(samples), number, number, count, number, count, trusted, reason
+    )
     assert Measurement.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 

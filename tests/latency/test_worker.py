@@ -7,7 +7,8 @@ import pytest
 
 from edgeprune.errors import InputError
 from edgeprune.latency import worker
-from edgeprune.latency.measure import Measurement, Rule
+from edgeprune.latency.rule import Rule
+from edgeprune.latency.samples import Measurement
 from edgeprune.runtimes.base import LayerTime
 from edgeprune.runtimes.registry import find_record
 from edgeprune.targets.clocks import Finding, allowed_cores
@@ -52,7 +53,7 @@ def test_measures_several_models_and_gives_the_cores_back(arguments: dict[str, o
 
 
 def test_times_layers_and_the_whole(arguments: dict[str, object], tmp_path: Path) -> None:
-    found = worker.layers(arguments, stored(tmp_path, one=residual()), tmp_path)["one"]
+    found = worker.layers({**arguments, "whole": []}, stored(tmp_path, one=residual()), tmp_path)["one"]
     assert Measurement.from_json(found["engine"]).median_ms > 0
     rows = [LayerTime.from_json(row) for row in found["rows"]]
     assert "layer1.0.conv1" in {node for row in rows for node in row.nodes}

@@ -1,0 +1,201 @@
+"""What comes out of repetitions: a number, how well it is known, and whether it can be trusted."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from edgeprune.latency.rule import FASTEST, OTHERS_MAX, WAITING_MAX, Rule
+
+_GROUPS = 8
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What came out.
+
+    Attributes:
+        median_ms: median over the samples near the fastest; the number that is reported.
+        p90_ms: 90th percentile over all samples of the quiet rounds.
+        min_ms: fastest of them.
+        spread: half the range between the quarters of the samples near the fastest, over `median_ms`.
+        error: relative standard error of `median_ms`; beside a reference, of the ratio to that one's.
+        undisturbed: share of the samples that are near the fastest: 1 on a quiet device.
+        samples_ms: the samples of the quiet rounds, in order.
+        rounds: rounds that were run, busy ones included.
+        cpu_ratio: wall time over processor time of the calling thread in the rounds that count. Near 1 for a quiet
+            single-threaded call; says little where the call waits for threads of its own.
+        switches: involuntary switches of the calling thread in those rounds.
+        trusted: enough rounds were quiet.
+        reason: why not, if not.
+    """
+
+    median_ms: float
+    p90_ms: float
+    min_ms: float
+    spread: float
+    samples_ms: tuple[float, ...] = field(repr=False)
+    error: float
+    undisturbed: float
+    rounds: int
+    cpu_ratio: float
+    switches: int
+    trusted: bool
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready data that `from_json` reads back."""
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**data, "samples_ms": list(self.samples_ms)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Measurement:
+        """Rebuild a measurement from `to_json` data."""
+        return cls(**{**data, "samples_ms": tuple(data["samples_ms"])})
+
+    def rebased(self, reference: Measurement, reference_ms: float) -> Measurement:
+        """Return this measurement as it would be where `reference`, measured together with it, takes `reference_ms`.
+
+        What slows the whole machine for a while slows both, and drops out.
+        """
+        factor = reference_ms / reference.median_ms
+        return replace(
+            self,
+            median_ms=self.median_ms * factor,
+            p90_ms=self.p90_ms * factor,
+            min_ms=self.min_ms * factor,
+            samples_ms=tuple(sample * factor for sample in self.samples_ms),
+        )
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round says of one call.
+
+    Attributes:
+        samples_ms: wall time of the samples that ran through; where those are fewer than half, the processor time of
+            all, which leaves out what the machine gave to others; where that says nothing, the wall time of all.
+        median_ms: their median.
+        cpu_ratio: wall time over processor time of the calling thread, over all samples.
+        switches: involuntary switches of the calling thread.
+        others: cores that other programs kept busy, on average.
+    """
+
+    samples_ms: tuple[float, ...]
+    median_ms: float
+    cpu_ratio: float
+    switches: int
+    others: float
+
+    @classmethod
+    def of(cls, samples: Sequence[tuple[float, float, int]], others: float, rule: Rule, in_thread: bool) -> Round:
+        """Make a round of samples, each (wall ms, processor ms, switches) of the calling thread."""
+        wall_ms = tuple(wall for wall, _, _ in samples)
+        cpu_ms = tuple(cpu for _, cpu, _ in samples)
+        through = tuple(wall for wall, cpu, cut in samples if not cut and wall <= rule.busy_ratio * cpu)
+        kept = wall_ms
+        if in_thread:
+            kept = through if 2 * len(through) >= len(samples) else cpu_ms
+        switches = sum(cut for _, _, cut in samples)
+        ratio = sum(wall_ms) / max(sum(cpu_ms), 1e-9)
+        return cls(kept, statistics.median(kept), ratio, switches, others)
+
+
+def conclude(
+    rounds: Sequence[Round],
+    quiet: Sequence[bool],
+    rule: Rule,
+    *,
+    in_thread: bool = True,
+    beside: Sequence[Round] | None = None,
+) -> Measurement:
+    """Turn rounds into a measurement: from the quiet ones, or from all where too few were quiet.
+
+    Args:
+        rounds: of one call.
+        quiet: which of them count.
+        rule: by which they were taken.
+        in_thread: the calling thread did all the work.
+        beside: the reference's rounds, taken in turn with these.
+    """
+    trusted = sum(quiet) >= rule.rounds
+    counts = [is_quiet or not trusted for is_quiet in quiet]
+    used = [found for found, one in zip(rounds, counts) if one]
+    reference = None if beside is None else [found for found, one in zip(beside, counts) if one]
+    near = undisturbed(used, rule)
+    samples = [sample for found in used for sample in found.samples_ms]
+    median = statistics.median(near)
+    low, high = quantiles(near, (0.25, 0.75))
+    return Measurement(
+        median_ms=median,
+        p90_ms=quantiles(samples, (0.9,))[0],
+        min_ms=min(samples),
+        spread=(high - low) / 2 / median,
+        samples_ms=tuple(samples),
+        error=uncertainty(used, rule, reference),
+        undisturbed=len(near) / len(samples),
+        rounds=len(rounds),
+        cpu_ratio=statistics.median(found.cpu_ratio for found in used),
+        switches=sum(found.switches for found in used),
+        trusted=trusted,
+        reason="" if trusted else _reason(rounds, sum(quiet), rule, in_thread),
+    )
+
+
+def undisturbed(rounds: Sequence[Round], rule: Rule) -> list[float]:
+    """Return the samples near the fastest ones, in ms: those that `rule` lets count."""
+    samples = [sample for found in rounds for sample in found.samples_ms]
+    limit = (1 + rule.near) * quantiles(samples, (FASTEST,))[0]
+    return [sample for sample in samples if sample <= limit]
+
+
+def uncertainty(rounds: Sequence[Round], rule: Rule, beside: Sequence[Round] | None = None) -> float:
+    """Return the relative standard error of the number that the rounds give; 1 for a single round.
+
+    By the delete-a-group jackknife, on the logarithm, over groups of consecutive rounds: disturbances last longer than
+    a sample, so samples don't count as independent. With `beside`, of the ratio to the number that those rounds give.
+    """
+    groups = min(_GROUPS, len(rounds))
+    if groups < 2:
+        return 1.0
+    numbers = []
+    for group in range(groups):
+        number = 0.0
+        for sign, each in ((1, rounds), (-1, beside)):
+            if each is not None:
+                kept = [one for at, one in enumerate(each) if at * groups // len(each) != group]
+                number += sign * math.log(statistics.median(undisturbed(kept, rule)))
+        numbers.append(number)
+    return math.sqrt((groups - 1) * statistics.pvariance(numbers))
+
+
+def is_quiet(found: Round, in_thread: bool, spare_cores: int) -> bool:
+    """Say whether a round counts: the call had its core, and other programs had enough of the rest."""
+    alone = found.others <= OTHERS_MAX + spare_cores
+    return alone and (not in_thread or found.cpu_ratio <= 1 + WAITING_MAX)
+
+
+def _reason(rounds: Sequence[Round], quiet: int, rule: Rule, in_thread: bool) -> str:
+    others = statistics.median(found.others for found in rounds)
+    waiting = statistics.median(found.cpu_ratio for found in rounds) - 1
+    causes = []
+    if others > OTHERS_MAX:
+        causes.append(f"other programs kept {others:.1f} cores busy")
+    if in_thread and waiting > WAITING_MAX:
+        causes.append(f"inferences waited for {waiting:.0%} of their processor time")
+    cause = f": {' and '.join(causes)}" if causes else ""
+    return f"only {quiet} of {len(rounds)} rounds were quiet, {rule.rounds} are needed{cause}"
+
+
+def quantiles(values: Sequence[float], shares: Sequence[float]) -> list[float]:
+    """Return quantiles by linear interpolation between the sorted values."""
+    ordered = sorted(values)
+    found = []
+    for share in shares:
+        place = share * (len(ordered) - 1)
+        low, high = math.floor(place), math.ceil(place)
+        found.append(ordered[low] + (ordered[high] - ordered[low]) * (place - low))
+    return found

@@ -1,0 +1,155 @@
+"""First and second moments of what a layer reads and computes, over sampled positions of images.
+
+A convolution is a matrix product at every position: its weight, as (outputs, inputs x kernel positions), times the
+patch under the kernel. All that least squares needs of the images are the means and covariances of patches and outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from edgeprune.graph.channels import ChannelGraph
+
+POSITIONS = 32
+"""So many positions of each image are looked at; all of them where there are fewer."""
+
+WIDEST = 8192
+"""A layer that reads more features than this is left alone: its covariance would not fit."""
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+
+def is_product(module: nn.Module) -> bool:
+    """Say whether a layer is one matrix product at every position, of a width that can be handled."""
+    if is_parametrized(module):
+        return False
+    if isinstance(module, Convolution):
+        return module.groups == 1 and module.padding_mode == "zeros" and module.weight[0].numel() <= WIDEST
+    return isinstance(module, nn.Linear) and module.in_features <= WIDEST
+
+
+def layer_modules(model: nn.Module, graph: ChannelGraph) -> list[str]:
+    """Return the modules that are layers of the graph and run once, in the order of execution."""
+    modules = {name for name, _ in model.named_modules()}
+    again = {layer.name.partition("#")[0] for layer in graph.layers if "#" in layer.name}
+    names = dict.fromkeys(layer.name for layer in graph.layers)
+    return [name for name in names if name in modules and name not in again]
+
+
+def matrix(module: nn.Module) -> Tensor:
+    """Return the weight of a product as (outputs, features), in float64 on the CPU."""
+    assert isinstance(module.weight, Tensor)
+    return module.weight.detach().flatten(1).double().cpu()
+
+
+def rows(module: nn.Module, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Any]:
+    """Return sampled patches of a product's input, shape (samples, features), and where they were taken."""
+    if isinstance(module, nn.Linear):
+        flat = images.flatten(0, -2)
+        at = _some(len(flat), POSITIONS * len(images), generator)
+        return flat[at], at
+    assert isinstance(module, Convolution)
+    kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
+    padding = module._reversed_padding_repeated_twice
+    windows = F.pad(images, padding)
+    for dim, (size, step, gap) in enumerate(zip(kernel, stride, dilation, strict=True), 2):
+        windows = windows.unfold(dim, (size - 1) * gap + 1, step)[..., ::gap]
+    counts = windows.shape[2 : 2 + len(kernel)]
+    places = torch.unravel_index(_some(math.prod(counts), POSITIONS, generator), counts)
+    index: tuple[Any, ...] = (slice(None), slice(None), *places)
+    found = windows[index]  # (images, channels, positions, *kernel)
+    return found.movedim(2, 1).flatten(2).flatten(0, 1), places
+
+
+def outputs_at(module: nn.Module, outputs: Tensor, at: Any) -> Tensor:
+    """Return a product's outputs, shape (samples, outputs), where `rows` took its patches."""
+    if isinstance(module, nn.Linear):
+        return outputs.flatten(0, -2)[at]
+    return outputs[:, :, *at].movedim(2, 1).flatten(0, 1)
+
+
+def _some(count: int, at_most: int, generator: torch.Generator) -> Tensor:
+    if count <= at_most:
+        return torch.arange(count)
+    return torch.randperm(count, generator=generator)[:at_most]
+
+
+@dataclass
+class Moments:
+    """Sums over samples of x (features) and of y (outputs), in float64 on the CPU."""
+
+    count: int = 0
+    x: Tensor | float = 0.0
+    xx: Tensor | float = 0.0
+    y: Tensor | float = 0.0
+    yx: Tensor | float = 0.0
+
+    def add(self, x: Tensor, y: Tensor | None = None) -> None:
+        """Count samples `x` (samples, features) and, where they are wanted, `y` (samples, outputs)."""
+        x = x if x.dtype == torch.float64 else x.float()
+        self.count += len(x)
+        self.x = self.x + x.double().sum(0).cpu()
+        self.xx = self.xx + (x.T @ x).double().cpu()
+        if y is not None:
+            y = y.to(x.dtype)
+            self.y = self.y + y.double().sum(0).cpu()
+            self.yx = self.yx + (y.T @ x).double().cpu()
+
+    def covariance(self, centred: bool = True) -> Tensor:
+        """Return the covariance of the features; the second moment where not `centred`."""
+        mean = torch.as_tensor(self.x) / self.count
+        return torch.as_tensor(self.xx) / self.count - (torch.outer(mean, mean) if centred else 0.0)
+
+    def cross(self, centred: bool = True) -> Tensor:
+        """Return the covariance of outputs with features, shape (outputs, features)."""
+        x, y = torch.as_tensor(self.x) / self.count, torch.as_tensor(self.y) / self.count
+        return torch.as_tensor(self.yx) / self.count - (torch.outer(y, x) if centred else 0.0)
+
+
+@dataclass
+class Seen:
+    """What went through a layer in one call."""
+
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+
+
+class Enough(Exception):
+    """All that was asked for has been seen; the rest of the network need not run."""
+
+
+@contextmanager
+def watched(model: nn.Module, names: Iterable[str], *, stop_after: str = "") -> Iterator[Mapping[str, Seen]]:
+    """Note the inputs and outputs of the layers `names` at every call; raise `Enough` once `stop_after` was called."""
+    seen: dict[str, Seen] = {name: Seen() for name in names}
+    handles = []
+    for name in seen:
+
+        def note(module: nn.Module, inputs: tuple[Any, ...], output: Tensor, name: str = name) -> None:
+            seen[name].inputs.append(inputs[0])
+            seen[name].outputs.append(output)
+            if name == stop_after:
+                raise Enough
+
+        handles.append(model.get_submodule(name).register_forward_hook(note))
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def ridge(covariance: Tensor, share: float = 1e-3) -> Tensor:
+    """Return the covariance with `share` of its mean diagonal added, so that it has an inverse."""
+    size = len(covariance)
+    level = share * float(covariance.diagonal().mean()) + 1e-12
+    return covariance + level * torch.eye(size, dtype=covariance.dtype)

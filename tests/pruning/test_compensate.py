@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeprune.graph.plan import WidthPlan
+from edgeprune.graph.trace import trace
+from edgeprune.pruning.compensate import compensate
+from edgeprune.pruning.slim import slim
+from tests.nets import Residual
+
+
+def cut(model: nn.Module, inputs: Tensor, kept: dict[str, list[int]], images: list[Tensor]) -> nn.Module:
+    plan = WidthPlan(trace(model, inputs), kept)
+    small = slim(model, plan)
+    compensate(small, model, plan, images)
+    return small
+
+
+def linear(weight: list[list[float]], bias: list[float]) -> nn.Linear:
+    made = nn.Linear(len(weight[0]), len(weight))
+    made.weight.data = torch.tensor(weight)
+    made.bias.data = torch.tensor(bias)
+    return made
+
+
+def test_a_channel_that_another_one_knows_is_made_up_for() -> None:
+    # The hidden channels are h, 2 h and -h + 1 of the same h: any one of them says all, and what is read,
+    # h + 2 h - 3 (-h + 1) + 0.5 = 6 h - 2.5, is 6 of the first and -2.5 of the bias.
+    model = nn.Sequential(linear([[1.0], [2.0], [-1.0]], [0.0, 0.0, 1.0]), linear([[1.0, 1.0, -3.0]], [0.5])).eval()
+    images = [torch.randn(64, 1) for _ in range(3)]
+    small = cut(model, torch.zeros(1, 1), {"0": [0]}, images)
+    assert small[1].weight.item() == pytest.approx(6.0, abs=0.01)
+    assert small[1].bias.item() == pytest.approx(-2.5, abs=0.01)
+
+
+def test_a_convolution_passes_its_mean_to_the_batchnorm_behind() -> None:
+    # The second channel is 3 wherever the first is anything: what it gave, 3 * 2, must come out of the mean.
+    first = nn.Conv2d(1, 2, 1)
+    first.weight.data = torch.tensor([1.0, 0.0]).reshape(2, 1, 1, 1)
+    first.bias.data = torch.tensor([0.0, 3.0])
+    second = nn.Conv2d(2, 1, 1, bias=False)
+    second.weight.data = torch.tensor([1.0, 2.0]).reshape(1, 2, 1, 1)
+    model = nn.Sequential(first, second, nn.BatchNorm2d(1)).eval()
+    model[2].running_mean.data[:] = 0.25
+    images = torch.randn(16, 1, 4, 4)
+    small = cut(model, torch.zeros(1, 1, 4, 4), {"0": [0]}, [images])
+    assert small[1].weight.item() == pytest.approx(1.0, abs=0.01)
+    assert small[2].running_mean.item() == pytest.approx(0.25 - 6.0, abs=0.05)
+    assert torch.allclose(small(images), model(images), atol=0.05)
+
+
+class Concatenated(nn.Module):
+    """Two branches into one 3x3 convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 1)
+        self.last = nn.Conv2d(8, 5, 3, padding=1, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.last(torch.cat([self.one(x).relu(), self.other(x).relu()], 1))
+        return result
+
+
+@pytest.mark.parametrize("model", [Concatenated(), Residual()], ids=["concatenated", "residual"])
+def test_it_is_nearer_to_the_dense_network_than_the_cut_alone(model: nn.Module) -> None:
+    torch.manual_seed(0)
+    model = model.eval()
+    images = torch.randn(128, 3, 8, 8)
+    plan = WidthPlan.uniform(trace(model, torch.zeros(1, 3, 8, 8)), 0.5)
+    small = slim(model, plan)
+    before = float((small(images) - model(images)).detach().square().mean())
+    compensate(small, model, plan, list(images.split(32)))
+    unseen = torch.randn(64, 3, 8, 8)
+    assert float((small(unseen) - model(unseen)).detach().square().mean()) < 0.8 * before
+
+
+def test_nothing_else_changes() -> None:
+    model = Concatenated().train()
+    before = copy.deepcopy(model.state_dict())
+    images = [torch.randn(8, 3, 8, 8)]
+    plan = WidthPlan(trace(model, torch.zeros(1, 3, 8, 8)), {"one": [0, 2]})
+    small = slim(model, plan)
+    compensate(small, model, plan, images)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert model.training
+    assert small.training
+    # Before the first layer that reads a cut input, everything computes what it did.
+    assert torch.equal(small.one.weight, model.one.weight[[0, 2]])
+    assert torch.equal(small.other.weight, model.other.weight)
+    assert not torch.equal(small.last.weight, model.last.weight[:, [0, 2, 4, 5, 6, 7]])
+    assert small.last.weight.requires_grad
+
+
+def test_a_plan_that_cuts_nothing_changes_nothing() -> None:
+    model = Concatenated().eval()
+    plan = WidthPlan.dense(trace(model, torch.zeros(1, 3, 8, 8)))
+    small = slim(model, plan)
+    compensate(small, model, plan, [torch.randn(4, 3, 8, 8)])
+    assert all(torch.equal(one, other) for one, other in zip(small.parameters(), model.parameters(), strict=True))
+
+
+class Twice(nn.Module):
+    """One layer that runs twice, and one whose weight another one shares."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.one, self.other = nn.Linear(4, 3), nn.Linear(4, 3)
+        self.other.weight = self.one.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.again(self.again(self.first(x).relu()).relu()).relu()
+        result: Tensor = self.one(hidden) + self.other(hidden)
+        return result
+
+
+def test_layers_that_run_twice_or_share_their_weight_are_left_alone() -> None:
+    model = Twice().eval()
+    graph = trace(model, torch.zeros(1, 4))
+    plan = WidthPlan.uniform(graph, 0.5)
+    small, plain = slim(model, plan), slim(model, plan)
+    compensate(small, model, plan, [torch.randn(32, 4)])
+    for name in ("again", "one", "other"):
+        assert torch.equal(small.get_submodule(name).weight, plain.get_submodule(name).weight)
