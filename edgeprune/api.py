@@ -21,7 +21,7 @@ from edgeprune.job import Job
 from edgeprune.latency.bench import open_bench
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import fill
-from edgeprune.latency.table import TableStore
+from edgeprune.latency.store import TableStore
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.verify import verified
 from edgeprune.training.data import Data

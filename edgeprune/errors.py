@@ -38,6 +38,10 @@ class MissingError(EdgePruneError):
     exit_code = 3
 
 
+class DeviceError(MissingError):
+    """The device was there, and then died, hung or stopped answering."""
+
+
 class BudgetError(EdgePruneError):
     exit_code = 4
 

@@ -4,7 +4,7 @@
 2. trace     the network into channel groups                prepare, graph.trace
 3. measure   what every layer costs on the device           prepare, latency.profile
 4. score     the channels                                   prepare, pruning.importance
-5. choose    the widths; build, measure, until they fit     budget.refine
+5. choose    the widths; build, measure, until they fit     decision, budget.refine
 6. cut       the network, and refit what is left            pruning.slim, pruning.compensate
 7. recover   its accuracy                                   training.loop
 8. export    ONNX and the engine                            shipping, artifacts.onnx
@@ -22,8 +22,8 @@ from edgeprune.artifacts import bundle as bundles
 from edgeprune.artifacts.subject import Network, Subject
 from edgeprune.artifacts.workspace import Workspace
 from edgeprune.budget.explain import solve_or_explain
-from edgeprune.budget.refine import refine
 from edgeprune.budget.solve import Solution, floor
+from edgeprune.decision import decide
 from edgeprune.diagnosis import doctor_document
 from edgeprune.documents import (
     announcement,
@@ -33,7 +33,7 @@ from edgeprune.documents import (
     profile_document,
     verify_document,
 )
-from edgeprune.errors import BudgetError, OverBudgetError
+from edgeprune.errors import BudgetError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.job import Job, default_out
 from edgeprune.latency.bench import Reference, open_bench
@@ -43,7 +43,7 @@ from edgeprune.pruning.compensate import compensate
 from edgeprune.pruning.slim import slim, slim_error
 from edgeprune.shipping import ship, versions
 from edgeprune.training.loop import Recipe, evaluate, recover
-from edgeprune.units import LatencyBudget, format_ms
+from edgeprune.units import LatencyBudget
 from edgeprune.verification.recheck import recheck
 from edgeprune.verification.verdict import judge
 
@@ -83,7 +83,7 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
             for attempt in range(1, job.rounds + 1):
                 aim_ms = baseline["budget_ms"] * TIGHTEN ** (attempt - 1)
                 with ready.timed("choose"):
-                    chosen = work.once(f"plan-{attempt}", lambda: _choose(ready, aim_ms, progress))  # noqa: B023
+                    chosen = work.once(f"plan-{attempt}", lambda: decide(ready, aim_ms, progress))  # noqa: B023
                 plan = WidthPlan.from_json(ready.graph, chosen["plan"])
                 with ready.timed("cut"):
                     small = slim(ready.subject.model, plan)
@@ -171,42 +171,6 @@ def _baseline(ready: Prepared, job: Job, progress: Progress) -> dict[str, Any]:
     dense_ms = ready.dense.median_ms
     accuracy = evaluate(ready.subject.model, data, progress=progress) if data is not None else None
     return {"dense_ms": dense_ms, "budget_ms": job.latency.of(dense_ms), "accuracy": accuracy}
-
-
-def _choose(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str, Any]:
-    """Return the plan of most value that was measured within the budget.
-
-    Raises:
-        BudgetError: the budget is under the floor.
-        OverBudgetError: no plan that was built stayed within it.
-    """
-    refined = refine(
-        ready.choice,
-        ready.table,
-        ready.blueprint,
-        ready.bench,
-        ready.store,
-        budget_ms / ready.drift,
-        rounds=ready.job.rounds,
-        progress=progress,
-    )
-    ready.table = refined.table
-    if refined.chosen is None:
-        fastest = min(one.measured_ms for one in refined.rounds)
-        raise OverBudgetError(
-            f"after {refined.sessions} rounds the fastest network took {format_ms(fastest * ready.drift)}, "
-            f"the budget is {format_ms(budget_ms)}",
-            remedy="allow more time, or more --rounds",
-        )
-    chosen = refined.chosen
-    return {
-        "plan": chosen.plan.to_json(),
-        "predicted_ms": chosen.predicted_ms * ready.drift,
-        "measured_ms": chosen.measured_ms * ready.drift,
-        "floor_ms": refined.floor_ms * ready.drift,
-        "rounds": refined.sessions,
-        "solver": {"gap": chosen.solution.gap, "seconds": chosen.solution.seconds},
-    }
 
 
 def _solution(ready: Prepared, budget: LatencyBudget) -> Solution:

@@ -22,7 +22,7 @@ from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import fill
 from edgeprune.latency.rule import LONG
 from edgeprune.latency.samples import Measurement
-from edgeprune.latency.table import TableStore
+from edgeprune.latency.store import TableStore
 from edgeprune.progress import Progress
 from edgeprune.pruning.importance import scores as importance
 from edgeprune.pruning.verify import verified

@@ -14,7 +14,7 @@ ROWS = (
     ("api", "cli"),
     ("pipeline",),
     ("documents", "diagnosis"),
-    ("shipping",),
+    ("decision", "shipping"),
     ("prepare",),
     ("verification", "report"),
     ("job",),

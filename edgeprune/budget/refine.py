@@ -26,7 +26,7 @@ from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import NetworkSource, record_of, reference_of, time_networks, useful_widths
 from edgeprune.latency.rule import LONG
 from edgeprune.latency.sessions import reconciled
-from edgeprune.latency.table import TableStore
+from edgeprune.latency.store import TableStore
 from edgeprune.progress import SILENT, Progress
 
 AIM = 0.98

@@ -22,7 +22,8 @@ from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import Bench, LayerTimes, Reference
 from edgeprune.latency.predict import NetworkTable, anchor_of
 from edgeprune.latency.rule import Rule
-from edgeprune.latency.table import NetworkRecord, Row, TableStore
+from edgeprune.latency.store import TableStore
+from edgeprune.latency.table import NetworkRecord, Row
 from edgeprune.progress import SILENT, Progress
 
 FREE_NETWORKS = 8

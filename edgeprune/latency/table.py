@@ -1,26 +1,19 @@
-"""LatencyTable: what layers cost on one fingerprint, kept on disk.
+"""LatencyTable: what layers cost on one fingerprint.
 
-A record is one whole network that was built and timed: its latency end to end and the time of every layer in place. It
-is appended in one write, so that a kill loses at most the network being timed. Records of different fingerprints lie in
-different folders and are never mixed.
+A record is one whole network that was built and timed: its latency end to end and the time of every layer in place.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from filelock import FileLock
-from platformdirs import user_data_path
 
 from edgeprune.graph.layers import LayerKey
 from edgeprune.latency.staircase import Staircase
-from edgeprune.records import append_lines, read_lines, write_json
 from edgeprune.targets.target import Fingerprint
 
 SCHEMA = "edgeprune.network/1"
@@ -162,38 +155,3 @@ class LatencyTable:
     @cached_property
     def _widths(self) -> dict[tuple[str, str, tuple[int, ...]], frozenset[tuple[int, int]]]:
         return {family: frozenset((cin, cout) for cin, cout, _ in rows) for family, rows in self._samples.items()}
-
-
-class TableStore:
-    """Where tables are kept: one folder a fingerprint, shared by every process of the user.
-
-    Args:
-        root: the folder; `EDGEPRUNE_TABLES`, or the user's data folder, by default.
-    """
-
-    def __init__(self, root: Path | None = None) -> None:
-        configured = os.environ.get("EDGEPRUNE_TABLES")
-        self.root = root or (Path(configured) if configured else user_data_path("edgeprune") / "tables")
-
-    def load(self, fingerprint: Fingerprint) -> LatencyTable:
-        """Return what was measured on that fingerprint; empty if nothing was."""
-        return LatencyTable(fingerprint, tuple(self._read(fingerprint)))
-
-    def add(self, table: LatencyTable, record: NetworkRecord) -> LatencyTable:
-        """Append a record on disk and return the table with it."""
-        folder = self.folder(table.fingerprint)
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            if not (folder / "fingerprint.json").exists():
-                write_json(folder / "fingerprint.json", "edgeprune.fingerprint/1", table.fingerprint.to_json())
-            append_lines(folder / "networks.jsonl", [record.to_json()])
-        return LatencyTable(table.fingerprint, (*table.records, record))
-
-    def folder(self, fingerprint: Fingerprint) -> Path:
-        """Return the folder of a fingerprint."""
-        return self.root / fingerprint.digest
-
-    def _read(self, fingerprint: Fingerprint) -> Iterator[NetworkRecord]:
-        for line in read_lines(self.folder(fingerprint) / "networks.jsonl"):
-            if line.get("schema") == SCHEMA:
-                yield NetworkRecord.from_json(line)

@@ -30,7 +30,8 @@ from edgeprune.runtimes.onnxgraph import Primitive, attribute, read_nodes
 _DEVICE = "CPU"
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _READ_BACK = {openvino: ours for ours, openvino in _PRECISIONS.items()}
-_COMPILATIONS = 5
+_COMPILATIONS = (2, 5)
+_COMPILING_S = 2.0
 _COLD_RUNS = 10
 _COLD_SECONDS = 0.03
 _TWICE_CUT_US = 1.0
@@ -74,7 +75,9 @@ class OpenVINOSession:
         self._nodes = read_nodes(onnx)
         self._node_names = frozenset(node.name for node in self._nodes)
         self._arrays: list[Any] = []
+        started = time.perf_counter()
         compiled = self._compile()
+        self._compile_s = time.perf_counter() - started
         self.properties = _read_back(self._core, compiled)
         _refuse_other(self.properties, settings)
         self.inputs = {port.get_any_name(): tuple(port.shape) for port in compiled.inputs}
@@ -105,13 +108,16 @@ class OpenVINOSession:
     def layer_times(self, runs: int) -> list[LayerTime]:
         """Time every primitive; see `base.Session.layer_times`.
 
-        `runs` are shared out over several fresh compilations. A row's time is the median over those that ran through,
-        or, where fewer than two did, the mean over all: interruptions hit too few rows at once for a median.
+        `runs` are shared out over several fresh compilations, fewer where these take long. A row's time is the median
+        over those that ran through, or, where fewer than two did, the mean over all: interruptions hit too few rows at
+        once for a median.
         """
         if not self._settings.per_layer:
             raise InputError("this session has no per-layer clocks", remedy="open it with per_layer=True")
-        each = max(5, math.ceil(runs / _COMPILATIONS))
-        counts = [self._count(each) for _ in range(_COMPILATIONS)]
+        least, most = _COMPILATIONS
+        compilations = min(most, max(least, int(_COMPILING_S / self._compile_s)))
+        each = max(5, math.ceil(runs / compilations))
+        counts = [self._count(each) for _ in range(compilations)]
         # Matched by position: constants get new numbers, and so new names, in every compilation.
         primitives = [primitive for primitive, _ in counts[0][0]]
         times = _combined([([us for _, us in rows], ran_through) for rows, ran_through in counts])

@@ -35,7 +35,7 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
-from typing import IO, Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import IO, Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 PROTOCOL = "edgeprune-agent/1"
 _HEADER_MAX_BYTES = 64 << 20
@@ -67,18 +67,21 @@ class Stream:
         self._reading = reading
         self._writing = writing
 
-    def send(self, header: Mapping[str, Any], files: Optional[Mapping[str, Path]] = None) -> None:
-        """Send one frame, reading `files` from disk as it goes.
+    def send(self, header: Mapping[str, Any], files: Optional[Mapping[str, Union[bytes, Path]]] = None) -> None:
+        """Send one frame; `files` are contents, or paths that are read as it goes.
 
         Raises:
             Closed: nobody reads.
         """
         files = files or {}
-        listed = [[name, path.stat().st_size] for name, path in files.items()]
-        text = json.dumps({**header, "files": listed}).encode()
+        sizes = {name: len(one) if isinstance(one, bytes) else one.stat().st_size for name, one in files.items()}
+        text = json.dumps({**header, "files": list(sizes.items())}).encode()
         self._write(struct.pack(">I", len(text)) + text)
-        for path in files.values():
-            with open(str(path), "rb") as source:
+        for one in files.values():
+            if isinstance(one, bytes):
+                self._write(one)
+                continue
+            with open(str(one), "rb") as source:
                 for block in iter(lambda: source.read(1 << 20), b""):
                     self._write(block)
 
@@ -92,10 +95,7 @@ class Stream:
         Raises:
             Closed: the stream ended. Late: the deadline passed. ValueError: what came is no frame.
         """
-        size = struct.unpack(">I", self._read(4, deadline))[0]
-        if size > _HEADER_MAX_BYTES:
-            raise ValueError(f"a header of {size} bytes: not a frame of {PROTOCOL}")
-        header = json.loads(self._read(size, deadline).decode())
+        header = self._header(deadline)
         files = {}
         for index, (name, length) in enumerate(header.pop("files")):
             files[name] = folder / f"{index}{Path(name).suffix}"
@@ -105,6 +105,17 @@ class Stream:
                     target.write(block)
                     length -= len(block)
         return header, files
+
+    def receive_bytes(self, deadline: Optional[float] = None) -> Tuple[Json, Dict[str, bytes]]:
+        """Wait for one frame; its files stay in memory. Raises as `receive` does."""
+        header = self._header(deadline)
+        return header, {name: self._read(length, deadline) for name, length in header.pop("files")}
+
+    def _header(self, deadline: Optional[float]) -> Json:
+        size = struct.unpack(">I", self._read(4, deadline))[0]
+        if size > _HEADER_MAX_BYTES:
+            raise ValueError(f"a header of {size} bytes: not a frame of {PROTOCOL}")
+        return dict(json.loads(self._read(size, deadline).decode()))
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -191,13 +202,13 @@ class Child:
             return answer
         except Late:
             self.stop()
-            return _error("DeviceTimeout", f"{function} did not finish within {timeout_s:g} s", "allow it more time")
+            return _error("DeviceError", f"{function} did not finish within {timeout_s:g} s", "allow it more time")
         except (Closed, ValueError):
             if _readable(host):
                 self.stop()
                 raise Closed("the host is gone") from None
             code = self.stop(_DEATH_LIMIT_S)
-            return _error("DeviceCrash", f"the process that ran {function} {_death(code)}", "free memory and try again")
+            return _error("DeviceError", f"the process that ran {function} {_death(code)}", "free memory and try again")
 
     def stop(self, grace_s: float = 0.0) -> int:
         """End the child and whatever it started; return its exit code."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Mapping, Optional, Union
 
 from edgeprune import errors
-from edgeprune.errors import EdgePruneError
+from edgeprune.errors import DeviceError, EdgePruneError
 from edgeprune.targets.agent import PROTOCOL, Closed, Late, Peer, Stream
 from edgeprune.targets.device import Answer
 
@@ -42,11 +40,10 @@ class LocalDevice:
         """Call a function in the agent; see `device.Device.call`. An interrupted call ends the agent."""
         call = {"function": function, "arguments": dict(arguments), "timeout_s": timeout_s}
         try:
-            with tempfile.TemporaryDirectory(prefix="edgeprune-local-") as folder:
-                return self._exchange(call, files, Path(folder))
+            return self._exchange(call, files)
         except (Closed, Late, ValueError) as error:
             self.close()
-            raise EdgePruneError(
+            raise DeviceError(
                 f"the agent that ran {function} stopped answering ({type(error).__name__}: {error})",
                 remedy="read what it wrote above, and try again",
             ) from None
@@ -68,16 +65,13 @@ class LocalDevice:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _exchange(self, call: Mapping[str, Any], files: Mapping[str, Union[bytes, Path]], folder: Path) -> Answer:
+    def _exchange(self, call: Mapping[str, Any], files: Mapping[str, Union[bytes, Path]]) -> Answer:
         stream = self._stream()
-        sent = {
-            name: _on_disk(content, folder / f"sent-{index}") for index, (name, content) in enumerate(files.items())
-        }
-        stream.send(call, sent)
-        answer, received = stream.receive(folder, time.monotonic() + call["timeout_s"] + _GRACE_S)
+        stream.send(call, files)
+        answer, received = stream.receive_bytes(time.monotonic() + call["timeout_s"] + _GRACE_S)
         if "error" in answer:
             raise _rebuilt(answer["error"])
-        return Answer(answer["result"], {name: path.read_bytes() for name, path in received.items()})
+        return Answer(answer["result"], received)
 
     def _stream(self) -> Stream:
         """Return the stream to the agent, started if there is none or it has died."""
@@ -85,17 +79,10 @@ class LocalDevice:
             self.close()
         if not self._peer:
             self._peer = Peer([sys.executable, str(Path(__file__).with_name("agent.py"))])
-            greeting, _ = self._peer.stream.receive(Path(os.devnull), time.monotonic() + _START_LIMIT_S)
+            greeting, _ = self._peer.stream.receive_bytes(time.monotonic() + _START_LIMIT_S)
             if greeting.get("agent") != PROTOCOL:
                 raise ValueError(f"it speaks {greeting.get('agent')!r}, not {PROTOCOL!r}")
         return self._peer.stream
-
-
-def _on_disk(content: Union[bytes, Path], path: Path) -> Path:
-    if isinstance(content, Path):
-        return content
-    path.write_bytes(content)
-    return path
 
 
 def _rebuilt(error: Mapping[str, str]) -> EdgePruneError:

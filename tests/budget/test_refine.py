@@ -16,7 +16,7 @@ from edgeprune.errors import BudgetError
 from edgeprune.graph.trace import trace
 from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.profile import fill
-from edgeprune.latency.table import TableStore
+from edgeprune.latency.store import TableStore
 from tests.simulated import SimulatedBench, Wide, measurement
 
 

@@ -13,7 +13,7 @@ from edgeprune.graph.trace import trace
 from edgeprune.latency import profile
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import fill, group_cost, useful_widths
-from edgeprune.latency.table import TableStore
+from edgeprune.latency.store import TableStore
 from tests.simulated import SimulatedBench, Wide
 
 

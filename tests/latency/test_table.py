@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune.graph.layers import LayerKey
-from edgeprune.latency.table import LatencyTable, NetworkRecord, Row, TableStore
+from edgeprune.latency.store import TableStore
+from edgeprune.latency.table import LatencyTable, NetworkRecord, Row
 from edgeprune.targets.target import Fingerprint
 
 HERE = Fingerprint({"runtime": "openvino", "precision": "fp32", "threads": "1"})

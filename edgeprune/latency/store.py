@@ -1,0 +1,70 @@
+"""Where latency tables are kept: a folder a fingerprint, so that measurements of different ones are never mixed.
+
+Every record is appended in one write under a lock: processes may share the store, and a kill loses at most the network
+being timed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from platformdirs import user_data_path
+
+from edgeprune.latency.table import SCHEMA, LatencyTable, NetworkRecord
+from edgeprune.records import append_lines, read_lines, write_json
+from edgeprune.targets.target import Fingerprint
+
+DECISION = "edgeprune.decision/1"
+
+
+class TableStore:
+    """Where tables are kept: one folder a fingerprint, shared by every process of the user.
+
+    Args:
+        root: the folder; `EDGEPRUNE_TABLES`, or the user's data folder, by default.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        configured = os.environ.get("EDGEPRUNE_TABLES")
+        self.root = root or (Path(configured) if configured else user_data_path("edgeprune") / "tables")
+
+    def load(self, fingerprint: Fingerprint) -> LatencyTable:
+        """Return what was measured on that fingerprint; empty if nothing was."""
+        return LatencyTable(fingerprint, tuple(self._read(fingerprint)))
+
+    def add(self, table: LatencyTable, record: NetworkRecord) -> LatencyTable:
+        """Append a record on disk and return the table with it."""
+        folder = self.folder(table.fingerprint)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            if not (folder / "fingerprint.json").exists():
+                write_json(folder / "fingerprint.json", "edgeprune.fingerprint/1", table.fingerprint.to_json())
+            append_lines(folder / "networks.jsonl", [record.to_json()])
+        return LatencyTable(table.fingerprint, (*table.records, record))
+
+    def decision(self, fingerprint: Fingerprint, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return what `decide` kept last under an equal key, or None."""
+        found = [line["content"] for line in read_lines(self._decisions(fingerprint)) if line.get("key") == dict(key)]
+        return dict(found[-1]) if found else None
+
+    def decide(self, fingerprint: Fingerprint, key: Mapping[str, Any], content: Mapping[str, Any]) -> None:
+        """Keep what was found out for a request, so that the same request finds the same; both are JSON."""
+        with FileLock(self.folder(fingerprint) / ".lock"):
+            line = {"schema": DECISION, "key": dict(key), "content": dict(content)}
+            append_lines(self._decisions(fingerprint), [line])
+
+    def _decisions(self, fingerprint: Fingerprint) -> Path:
+        return self.folder(fingerprint) / "decisions.jsonl"
+
+    def folder(self, fingerprint: Fingerprint) -> Path:
+        """Return the folder of a fingerprint."""
+        return self.root / fingerprint.digest
+
+    def _read(self, fingerprint: Fingerprint) -> Iterator[NetworkRecord]:
+        for line in read_lines(self.folder(fingerprint) / "networks.jsonl"):
+            if line.get("schema") == SCHEMA:
+                yield NetworkRecord.from_json(line)
