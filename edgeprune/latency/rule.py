@@ -53,7 +53,7 @@ class Rule:
     round_s: float = 0.1
     rounds: int = 8
     error: float = 0.02
-    rounds_max: int = 24
+    rounds_max: int = 10
     busy_ratio: float = 1.05
     retries: int = 16
     near: float = 0.05
