@@ -109,6 +109,8 @@ def test_closing_ends_everything_and_may_be_repeated() -> None:
 def test_nothing_is_left_when_the_program_is_interrupted_or_killed(how: signal.Signals, tmp_path: Path) -> None:
     note = tmp_path / "pid"
     code = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background starts with it ignored
         "from edgeprune.targets.local import LocalDevice\n"
         f"LocalDevice().call('{CALLS}:hang', {{'note': {str(note)!r}}}, {{}}, 600)\n"
     )
