@@ -40,7 +40,7 @@ class Job:
         max_drop: the accuracy that may be lost, in percentage points; None sets no floor.
         lock: patterns of module names that are never narrowed.
         align: widths are multiples of this; None takes what the measurements say.
-        rounds: how often a measured miss may be corrected.
+        rounds: measurements that the closed loop takes at most, and tries of an engine that was measured over.
         criterion: what scores the channels; None takes the best that the data allow.
         dry_run: stop after the plan.
         resume: pick up an interrupted run in `out`.

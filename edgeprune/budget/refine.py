@@ -4,7 +4,8 @@ The first plan is the best that the table promises. Its measurement joins the ta
 from the budget, the next plan is free again. Once a network is near the budget, the next plan only widens it (or only
 narrows it): what differs is small, so what the prediction misses is small, and the loop closes in on the budget instead
 of jumping to the next plan that the table flatters. What one measurement happens to say is not believed at once: how
-far the table is off comes from all networks near the budget, and the plan that is chosen was measured twice.
+far the table is off comes from all networks near the budget, and while rounds are left, the plan at the aim is measured
+a second time.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ SAFE = 0.993
 """A plan measured above this share of the budget may be measured over it the next time."""
 
 SESSIONS = 2
-"""In so many sessions the plan that is chosen is timed."""
+"""A plan at the aim that was timed in so many sessions ends the loop."""
 
 NEAR = 0.15
 """A network measured this near to the aim, relatively, is changed in one direction only."""

@@ -121,7 +121,9 @@ class PlanOptions(ProfileOptions):
     data: Annotated[str | None, _value("D", "Folder with train/ and val/, FILE.npz, FILE.py:FUNCTION or demo.")] = None
     mean: Annotated[str | None, _value("M,M,M", "A channel's mean, of pixels in [0, 1].")] = None
     std: Annotated[str | None, _value("S,S,S", "A channel's deviation, of pixels in [0, 1].")] = None
-    criterion: Annotated[str | None, _value("C", f"What scores the channels: {CRITERIA}.")] = None
+    criterion: Annotated[
+        str | None, _value("C", f"What scores the channels: {CRITERIA}; by default obs, without data l2.")
+    ] = None
 
     def job(self) -> Job:
         """Return the job that these options describe, its latency left open: `plan` takes several."""
@@ -153,7 +155,7 @@ class ExportOptions(PlanOptions):
         None
     )
     max_drop: Annotated[float | None, _value("POINTS", "Accuracy that may be lost; more ends with exit 6.")] = None
-    rounds: Annotated[int, _value("N", "How often a measured miss may be corrected.")] = 6
+    rounds: Annotated[int, _value("N", "Networks that are measured to close in on the budget, at most.")] = 6
     dry_run: Annotated[bool, _flag("--dry-run", "Stop after the plan; write nothing.")] = False
     resume: Annotated[bool, _flag("--resume", "Pick up an interrupted run.")] = False
     force: Annotated[bool, _flag("--force", "Replace what is in the bundle's folder.")] = False

@@ -14,7 +14,6 @@ residuals and concatenations, since only what a layer reads and computes is look
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import eval_mode
 from edgeprune.progress import SILENT, Progress
@@ -37,8 +37,9 @@ from edgeprune.pruning.moments import (
     watched,
 )
 
-SECONDS = 60.0
-"""Where one layer at a time would take longer than this, several are fitted from one pass."""
+WORK = 4e12
+"""Multiply-accumulates that all passes may take; where one layer at a time takes more, several share a pass. By work
+and not by the clock, so that the same seed gives the same weights on a slower day."""
 
 
 def compensate(
@@ -67,7 +68,7 @@ def compensate(
     names = _reached(plan, small)
     with eval_mode(model), eval_mode(small), torch.no_grad(), progress.step("compensating", len(names)) as step:
         norms = dict(plan.graph.foldable)
-        for chunk in _chunks(names, small, model, images[0], len(images)):
+        for chunk in _chunks(names, plan.graph, sum(map(len, images))):
             found = _moments(chunk, small, model, kept, images, seed)
             for name, moments in found.items():
                 norm = small.get_submodule(norms[name]) if name in norms else None
@@ -84,16 +85,9 @@ def _reached(plan: WidthPlan, small: nn.Module) -> list[str]:
     return [name for name in products if shared[id(small.get_submodule(name).weight)] == 1]
 
 
-def _chunks(
-    names: Sequence[str], small: nn.Module, model: nn.Module, images: Tensor, batches: int
-) -> list[Sequence[str]]:
-    """Return the layers in as many chunks as there is time for passes."""
-    started = time.perf_counter()
-    model(images)
-    small(images)
-    pass_s = (time.perf_counter() - started) * batches
-    # On average a pass stops half-way.
-    passes = max(1, min(len(names), int(SECONDS / max(pass_s / 2, 1e-9))))
+def _chunks(names: Sequence[str], graph: ChannelGraph, images: int) -> list[Sequence[str]]:
+    """Return the layers in as many chunks as passes are allowed; one pass runs both networks, half-way on average."""
+    passes = max(1, min(len(names), int(WORK / (graph.macs() * images))))
     return [chunk.tolist() for chunk in np.array_split(np.array(names, dtype=object), passes) if len(chunk)]
 
 

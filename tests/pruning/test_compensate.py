@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
-from edgeprune.pruning.compensate import compensate
+from edgeprune.pruning.compensate import _chunks, compensate
 from edgeprune.pruning.slim import slim
 from tests.nets import Residual
 
@@ -127,3 +127,13 @@ def test_layers_that_run_twice_or_share_their_weight_are_left_alone() -> None:
     compensate(small, model, plan, [torch.randn(32, 4)])
     for name in ("again", "one", "other"):
         assert torch.equal(small.get_submodule(name).weight, plain.get_submodule(name).weight)
+
+
+def test_layers_share_passes_where_the_work_would_be_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = trace(Concatenated().eval(), torch.zeros(1, 3, 8, 8))
+    images = 10
+    # Three passes over ten images are allowed for five layers: chunks of two, two and one.
+    monkeypatch.setattr("edgeprune.pruning.compensate.WORK", 3.5 * graph.macs() * images)
+    assert _chunks(list("abcde"), graph, images) == [["a", "b"], ["c", "d"], ["e"]]
+    monkeypatch.setattr("edgeprune.pruning.compensate.WORK", 1.0)
+    assert _chunks(list("abcde"), graph, images) == [list("abcde")]
