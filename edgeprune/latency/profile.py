@@ -21,13 +21,13 @@ from edgeprune.graph.layers import EngineNode
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import Bench, LayerTimes, Reference
 from edgeprune.latency.predict import NetworkTable, anchor_of
-from edgeprune.latency.rule import Rule
+from edgeprune.latency.rule import SURVEY, Rule
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import NetworkRecord, Row
 from edgeprune.progress import SILENT, Progress
 
-FREE_NETWORKS = 8
-STEPPED_NETWORKS = 14
+FREE_NETWORKS = 5
+STEPPED_NETWORKS = 9
 
 IMPLAUSIBLE = 0.2
 """A network that the fit to all networks misses by this share is timed once more."""
@@ -120,7 +120,7 @@ def measure_network(
     Raises:
         TableError: the machine was too busy for the measurement to be trusted.
     """
-    times = time_networks(bench, {"network": source.at(plan)}, reference)["network"]
+    times = time_networks(bench, {"network": source.at(plan)}, reference, rule=SURVEY)["network"]
     return record_of(times, plan, source.nodes, network)
 
 
@@ -186,9 +186,7 @@ def _plan(number: int, graph: ChannelGraph, known: NetworkTable, seed: int) -> W
         if not group.exact:
             continue
         share = np.clip(level + random.uniform(-0.45, 0.45), 0.0, 1.0)
-        choices = np.arange(group.parts, group.channels + 1, group.parts)
-        if stepped:
-            choices = useful_widths(known, graph, group.name)
+        choices = useful_widths(known, graph, group.name) if stepped else group.possible[group.possible > 0]
         widths[group.name] = int(choices[round(share * (len(choices) - 1))])
     return WidthPlan.from_scores(graph, {}, widths)
 
@@ -200,7 +198,7 @@ def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str, *, at_mos
     those are kept that lie evenly along the cost.
     """
     group = graph.group(name)
-    widths = np.arange(group.parts, group.channels + 1, group.parts)
+    widths = group.possible
     cost = group_cost(known, graph, name, widths)
     cheapest_above = np.minimum.accumulate(cost[::-1])[::-1]
     free = np.append(cost[:-1] < cheapest_above[1:] * 0.995, True)

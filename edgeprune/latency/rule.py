@@ -84,6 +84,9 @@ class Rule:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
+SURVEY = Rule(rounds=4)
+"""The rule for a table's networks: the fit goes through many, and each is timed beside the dense one."""
+
 LONG = Rule(rounds=16, error=0.005, rounds_max=48, retries=32)
 """The rule for numbers that are decided by."""
 
