@@ -18,7 +18,8 @@ import torch
 from onnx import numpy_helper, shape_inference
 from torch import nn
 
-from edgeprune.artifacts.onnx import OPSET, drop_unused, export_onnx
+from edgeprune.artifacts.onnx import OPSET, export_onnx
+from edgeprune.artifacts.tidy import drop_empty, drop_unused
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.layers import Axis, EngineNode
 from edgeprune.graph.plan import WidthPlan
@@ -111,6 +112,7 @@ def _cut_onnx(dense: onnx.ModelProto, graph: ChannelGraph, plan: WidthPlan) -> o
     proto.CopyFrom(_without_weights(dense))
     cuts = plan.cuts
     rows = {}
+    emptied = []
     for initializer in dense.graph.initializer:
         source = _slot_of(initializer.name, graph)
         dims = cuts.get(source or "", {})
@@ -122,13 +124,15 @@ def _cut_onnx(dense: onnx.ModelProto, graph: ChannelGraph, plan: WidthPlan) -> o
             for dim, kept in dims.items():
                 array = array.take(kept, axis=dim)
             rows[initializer.name] = (before, array.shape[0])
+            emptied += [initializer.name] * (array.size == 0)
             initializer = numpy_helper.from_array(np.ascontiguousarray(array), initializer.name)
         proto.graph.initializer.append(initializer)
     for node in proto.graph.node:
         group = next((one for one in node.attribute if one.name == "group" and one.i > 1), None)
         if group is not None and node.input[1] in rows:
             before, after = rows[node.input[1]]
-            group.i = group.i * after // before
+            group.i = max(1, group.i * after // before)
+    drop_empty(proto.graph, emptied)
     return proto
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import onnx
 import torch
-from onnx import numpy_helper
 from torch import nn
 
+from edgeprune.artifacts.tidy import drop_unused, pool_globally, shrink_constants
 from edgeprune.errors import InputError, NumericsError
 from edgeprune.graph.trace import eval_mode
 
@@ -57,7 +57,7 @@ def export_onnx(
             remedy="replace the operator that torch.onnx does not know",
         ) from error
     proto: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]
-    _pool_globally(proto.graph)
+    pool_globally(proto.graph)
     drop_unused(proto.graph)
     _name_after_modules(proto.graph)
     _strip(proto)
@@ -77,32 +77,9 @@ def _simplified(proto: onnx.ModelProto) -> onnx.ModelProto:
     if not same:
         raise NumericsError("onnxsim changed the outputs of the network", remedy="report this with the network")
     result: onnx.ModelProto = simple
+    shrink_constants(result.graph)
     _name_after_modules(result.graph)
     return result
-
-
-def _pool_globally(graph: onnx.GraphProto) -> None:
-    """Turn ReduceMean over all positions into GlobalAveragePool, which runtimes keep in their blocked layout."""
-    constants = {one.name: one for one in graph.initializer}
-    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in [*graph.value_info, *graph.input]}
-    for node in graph.node:
-        if node.op_type != "ReduceMean" or len(node.input) != 2 or node.input[1] not in constants:
-            continue
-        rank = ranks.get(node.input[0], 0)
-        axes = {int(axis) % max(rank, 1) for axis in numpy_helper.to_array(constants[node.input[1]])}
-        keepdims = next((one.i for one in node.attribute if one.name == "keepdims"), 1)
-        if rank >= 3 and axes == set(range(2, rank)) and keepdims:
-            node.op_type = "GlobalAveragePool"
-            del node.input[1:]
-            del node.attribute[:]
-
-
-def drop_unused(graph: onnx.GraphProto) -> None:
-    """Drop initializers that no node reads."""
-    used = {name for node in graph.node for name in node.input}
-    kept = [one for one in graph.initializer if one.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
 
 
 def _name_after_modules(graph: onnx.GraphProto) -> None:

@@ -51,6 +51,7 @@ class ChannelGroup:
         exact: whether the network without a channel equals the network with that channel zeroed.
         parts: the channels lie in so many equal runs, each of which must keep the same number, because the code takes
             what they lie in as equal parts (chunk, split, channel shuffle).
+        removable: all channels may go: what reads them becomes a constant, and a shortcut carries the rest.
     """
 
     name: str
@@ -59,6 +60,17 @@ class ChannelGroup:
     kind: str = "inner"
     exact: bool = True
     parts: int = 1
+    removable: bool = False
+
+    @property
+    def least(self) -> int:
+        """The smallest width that is possible."""
+        return 0 if self.removable else self.parts
+
+    @property
+    def possible(self) -> np.ndarray:
+        """Every width that is possible, ascending."""
+        return np.arange(self.least, self.channels + 1, self.parts)
 
     @cached_property
     def modules(self) -> tuple[str, ...]:
@@ -137,6 +149,11 @@ class ChannelGraph:
             layers=tuple(replace(one, axes=tuple(axis.fix(sizes) for axis in one.axes)) for one in self.layers),
             axes={slot: axis.fix(sizes) for slot, axis in self.axes.items()},
         )
+
+    def keep_some(self, names: Collection[str]) -> ChannelGraph:
+        """Return the graph in which the groups `names` keep at least one channel."""
+        kept = {name: replace(self.group(name), removable=False) for name in names}
+        return replace(self, groups={**self.groups, **kept})
 
     def macs(self, widths: Mapping[str, int] | None = None) -> int:
         """Return multiply-accumulates of one inference at `widths` (group -> channels kept); dense by default."""

@@ -21,7 +21,7 @@ class WidthPlan:
 
     Attributes:
         graph: the network that the plan is for.
-        kept: group -> indices of the channels that stay, ascending, at least one.
+        kept: group -> indices of the channels that stay, ascending; none only where a group is removable.
     """
 
     graph: ChannelGraph
@@ -67,9 +67,9 @@ class WidthPlan:
                     f"scores of group {name!r} have shape {score.shape}, not ({group.channels},)",
                     remedy="give one score a channel",
                 )
-            if not 1 <= width <= group.channels or width % group.parts:
+            if not group.least <= width <= group.channels or width % group.parts:
                 raise InputError(
-                    f"width {width} of group {name!r} is not in 1..{group.channels}"
+                    f"width {width} of group {name!r} is not in {group.least}..{group.channels}"
                     + (f" and a multiple of {group.parts}" if group.parts > 1 else ""),
                     remedy="choose a width that the group can have",
                 )
@@ -163,10 +163,15 @@ class WidthPlan:
 
 def _checked(group: ChannelGroup, indices: Sequence[int] | np.ndarray) -> np.ndarray:
     kept = np.unique(np.asarray(indices, dtype=np.int64))
-    if len(kept) == 0 or len(kept) != len(indices) or kept[0] < 0 or kept[-1] >= group.channels:
+    if len(kept) != len(indices) or (len(kept) and (kept[0] < 0 or kept[-1] >= group.channels)):
         raise InputError(
             f"group {group.name!r} can't keep channels {list(indices)[:8]}",
-            remedy=f"give at least one different index in 0..{group.channels - 1}",
+            remedy=f"give different indices in 0..{group.channels - 1}",
+        )
+    if len(kept) < group.least:
+        raise InputError(
+            f"group {group.name!r} can't keep no channel: no shortcut carries the rest",
+            remedy=f"keep at least {group.least}",
         )
     per_part = np.bincount(kept // (group.channels // group.parts), minlength=group.parts)
     if len(set(per_part)) > 1:

@@ -19,6 +19,7 @@ from torch.fx import Node
 
 from edgeprune.errors import InputError
 from edgeprune.graph.assembly import Assembly
+from edgeprune.graph.branches import Flow, with_removable
 from edgeprune.graph.call import Call, Factors
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.inputs import as_inputs, captured_inputs, find_module
@@ -107,6 +108,7 @@ class _Walk:
         self.depthwise: set[str] = set()
         self.layers: list[tuple[str, str, list[np.ndarray], int]] = []
         self.foldable: list[tuple[str, str]] = []
+        self.weights: dict[Node, str] = {}
         self._prefix = f"{submodule}." if submodule else ""
         state = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if hasattr(tensor, "shape")}
         self.shapes = {self._prefix + name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -138,7 +140,7 @@ class _Walk:
         }
         found = Assembly(self.labels.solve(), places, self.outputs, self.depthwise)
         return ChannelGraph(
-            groups=found.groups,
+            groups=with_removable(found.groups, found.axes, self.outputs, self._flow(nodes)),
             locked=found.locks(),
             layers=tuple(
                 Layer(name, op, tuple(found.axis(ids) for ids in axes), positions)
@@ -152,6 +154,12 @@ class _Walk:
             aliases=frozenset(name for names in self._alike.values() for name in names[1:]),
             submodule=self.submodule,
         )
+
+    def _flow(self, nodes: list[Node]) -> Flow:
+        given = set(self.program.graph_signature.user_inputs)
+        inputs = [node for node in nodes if node.name in given]
+        ops = {node: _op_name(node) for node in nodes if node.op == "call_function"}
+        return Flow(nodes, inputs, self.weights, ops)
 
     def _placeholder(self, node: Node) -> Value | None:
         tensor = node.meta.get("val")
@@ -240,6 +248,7 @@ class _Walk:
                 name = weight.tensor.rpartition(".")[0] or weight.tensor
                 axes = [factor.ids for factor in weight.factors[:2]]
                 self.outputs[weight.tensor] = int(transposed)
+                self.weights[node] = weight.tensor
                 if weight.shape[1] == 1 and int(call.args.get("groups", 1)) > 1:
                     self.depthwise.add(weight.tensor)
         count = self._calls[name] = self._calls.get(name, 0) + 1

@@ -11,19 +11,28 @@ from scipy.optimize import nnls
 
 from edgeprune.errors import TableError
 from edgeprune.graph.layers import Axis, EngineNode, LayerKey
-from edgeprune.latency.table import LatencyTable, NetworkRecord, Source
+from edgeprune.latency.table import Entry, LatencyTable, NetworkRecord, Source
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_JOINS = ("Add", "Sub", "Mul")
 _FOLDS = 4
 
 
 @dataclass(frozen=True)
 class CostRow:
-    """One row of a network's table: a primitive of the engine, with its size as a function of the widths."""
+    """One row of a network's table: a primitive of the engine, with its size as a function of the widths.
+
+    Attributes:
+        nodes: the ONNX nodes that it computes.
+        op: their operators.
+        anchor: the node that does the work.
+        joins: it joins two tensors, which is left to do where one of them has become a constant.
+    """
 
     nodes: tuple[str, ...]
     op: str
     anchor: EngineNode
+    joins: bool = False
 
     @property
     def name(self) -> str:
@@ -92,14 +101,23 @@ class NetworkTable:
     @cached_property
     def rows(self) -> tuple[CostRow, ...]:
         """The dense engine's primitives in the order of execution."""
-        return tuple(CostRow(row.nodes, row.key.op, anchor_of(row.nodes, self.nodes)) for row in self.dense.rows)
+        return tuple(
+            CostRow(
+                row.nodes,
+                row.key.op,
+                anchor_of(row.nodes, self.nodes),
+                any(self.nodes[name].op in _JOINS for name in row.nodes if name in self.nodes),
+            )
+            for row in self.dense.rows
+        )
 
     def row_us(self, row: CostRow, cin: np.ndarray, cout: np.ndarray) -> np.ndarray:
         """Return a row's microseconds at channel counts `cin`, `cout` (broadcast), as part of the whole engine."""
         anchor = row.anchor
         staircase = self.table.staircase((row.op, anchor.detail, anchor.size))
         assert staircase is not None
-        return staircase(cin, cout) * self.scale
+        there = (np.asarray(cout) > 0) & ((np.asarray(cin) > 0) | row.joins)
+        return np.where(there, staircase(cin, cout), 0.0) * self.scale
 
     @property
     def scale(self) -> float:
@@ -113,8 +131,7 @@ class NetworkTable:
 
     def predict(self, widths: Mapping[str, int]) -> Prediction:
         """Return the latency at `widths` (group -> channels kept) with its band."""
-        keys = [row.key(widths) for row in self.rows]
-        entries = [self.table.lookup(key) for key in keys]
+        entries = [self._entry(row, widths) for row in self.rows]
         total = sum(entry.us for entry in entries)
         measured = sum(entry.us for entry in entries if entry.source == "measured")
         ms = (self.fixed_us + self.scale * total) / 1000
@@ -124,7 +141,7 @@ class NetworkTable:
         """Return each row with its predicted microseconds and how they are known."""
         found = []
         for row in self.rows:
-            entry = self.table.lookup(row.key(widths))
+            entry = self._entry(row, widths)
             found.append((row, entry.us * self.scale, entry.source))
         return found
 
@@ -154,7 +171,13 @@ class NetworkTable:
         return float(solution[0]), float(solution[1])
 
     def _rows_us(self, widths: Mapping[str, int]) -> float:
-        return sum(self.table.lookup(row.key(widths)).us for row in self.rows)
+        return sum(self._entry(row, widths).us for row in self.rows)
+
+    def _entry(self, row: CostRow, widths: Mapping[str, int]) -> Entry:
+        key = row.key(widths)
+        if key.cout == 0 or (key.cin == 0 and not row.joins):
+            return Entry(0.0, "measured")  # nothing is left to run
+        return self.table.lookup(key)
 
 
 def anchor_of(nodes: Sequence[str], known: Mapping[str, EngineNode]) -> EngineNode:

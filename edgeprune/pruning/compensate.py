@@ -36,6 +36,7 @@ from edgeprune.pruning.moments import (
     rows,
     watched,
 )
+from edgeprune.pruning.removal import Constant
 
 WORK = 4e12
 """Multiply-accumulates that all passes may take; where one layer at a time takes more, several share a pass. By work
@@ -80,9 +81,14 @@ def _reached(plan: WidthPlan, small: nn.Module) -> list[str]:
     """Return the layers, in the order of execution, from the first that reads a cut input on."""
     order = layer_modules(small, plan.graph)
     first = next((at for at, name in enumerate(order) if 1 in plan.cuts.get(f"{name}.weight", {})), len(order))
-    products = [name for name in order[first:] if is_product(small.get_submodule(name))]
-    shared = Counter(id(small.get_submodule(name).weight) for name in products)
-    return [name for name in products if shared[id(small.get_submodule(name).weight)] == 1]
+    modules = {name: small.get_submodule(name) for name in order[first:]}
+    found = {name: module for name, module in modules.items() if isinstance(module, Constant) or is_product(module)}
+    shared = Counter(id(_parameter(module)) for module in found.values())
+    return [name for name, module in found.items() if shared[id(_parameter(module))] == 1]
+
+
+def _parameter(module: nn.Module) -> object:
+    return module.bias if isinstance(module, Constant) else module.weight
 
 
 def _chunks(names: Sequence[str], graph: ChannelGraph, images: int) -> list[Sequence[str]]:
@@ -114,8 +120,9 @@ def _moments(
                 del found[name]
                 continue
             module = small.get_submodule(name)
-            x, at = rows(module, own.inputs[0], generator)
-            y = outputs_at(module, dense.outputs[0], at)
+            dense_layer = model.get_submodule(name)
+            x, at = rows(dense_layer if isinstance(module, Constant) else module, own.inputs[0], generator)
+            y = outputs_at(dense_layer, dense.outputs[0], at)
             stay = kept.get(f"{name}.weight")
             found[name].add(x, y if stay is None else y[:, torch.from_numpy(stay)])
     return found
@@ -124,8 +131,12 @@ def _moments(
 def _fit(module: nn.Module, norm: nn.Module | None, moments: Moments) -> None:
     """Set the weight to the least-squares solution; what takes up the mean is the bias, or the BatchNorm behind.
 
-    Where there is neither, the solution is the one through the origin.
+    Where there is neither, the solution is the one through the origin. A layer that reads nothing gives the mean.
     """
+    x, y = torch.as_tensor(moments.x) / moments.count, torch.as_tensor(moments.y) / moments.count
+    if isinstance(module, Constant):
+        module.bias.data.copy_(y)
+        return
     assert isinstance(module.weight, Tensor)
     own, mean = (getattr(one, name, None) for one, name in ((module, "bias"), (norm, "running_mean")))
     before = matrix(module)
@@ -134,7 +145,6 @@ def _fit(module: nn.Module, norm: nn.Module | None, moments: Moments) -> None:
     change = torch.linalg.solve(ridge(covariance), (cross - before @ covariance).T).T
     weight = before + change
     module.weight.data.copy_(weight.reshape(module.weight.shape))
-    x, y = torch.as_tensor(moments.x) / moments.count, torch.as_tensor(moments.y) / moments.count
     if isinstance(own, Tensor):
         own.data.copy_(y - weight @ x)
     elif isinstance(mean, Tensor):

@@ -134,11 +134,12 @@ def watched(model: nn.Module, names: Iterable[str], *, stop_after: str = "") -> 
     handles = []
     for name in seen:
 
-        def note(module: nn.Module, inputs: tuple[Any, ...], output: Tensor, name: str = name) -> None:
+        def note(module: nn.Module, inputs: tuple[Any, ...], output: Tensor, name: str = name) -> Tensor:
             seen[name].inputs.append(inputs[0])
             seen[name].outputs.append(output)
             if name == stop_after:
                 raise Enough
+            return output.clone()  # the network may change it in place
 
         handles.append(model.get_submodule(name).register_forward_hook(note))
     try:

@@ -14,6 +14,7 @@ from edgeprune.errors import EdgePruneError, InputError, NumericsError
 from edgeprune.graph.inputs import call_with, eval_mode, find_module
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.pruning.attributes import match_attributes
+from edgeprune.pruning.removal import without_empty
 
 Cuts = Mapping[str, Mapping[int, np.ndarray]]
 
@@ -54,10 +55,14 @@ def cut(model: nn.Module, cuts: Cuts) -> nn.Module:
     Raises:
         InputError: a tensor is missing or of another shape, or the network can't be copied.
     """
-    small = copied(model, {name: _sliced(_tensor(model, name), dims, name) for name, dims in cuts.items()})
+    late = {name: dims for name, dims in cuts.items() if _will_appear(model, name, cuts)}
+    small = copied(
+        model, {name: _sliced(_tensor(model, name), dims, name) for name, dims in cuts.items() if name not in late}
+    )
     for before, after in zip(model.modules(), small.modules(), strict=True):
         match_attributes(after, before)
-    return small
+    small = without_empty(small)
+    return cut(small, late) if late else small
 
 
 def masked(model: nn.Module, plan: WidthPlan) -> nn.Module:
@@ -181,6 +186,13 @@ def copied(model: nn.Module, replaced: Mapping[str, torch.Tensor]) -> nn.Module:
             f"{type(model).__name__} can't be copied: {str(error).splitlines()[0]}",
             remedy="remove what hooks or torch.nn.utils.weight_norm have attached to it, or load it into a new one",
         ) from error
+
+
+def _will_appear(model: nn.Module, name: str, cuts: Cuts) -> bool:
+    """Whether a tensor is the bias of a layer that has none, but gets one because the same cuts make it a constant."""
+    path, _, last = name.rpartition(".")
+    emptied = any(len(kept) == 0 for kept in cuts.get(f"{path}.weight", {}).values())
+    return last == "bias" and emptied and getattr(model.get_submodule(path), last, None) is None
 
 
 def _tensor(model: nn.Module, name: str) -> torch.Tensor:

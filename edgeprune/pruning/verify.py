@@ -2,14 +2,14 @@
 
 Sizes written into a network's Python code (`x.view(b, 8, 64)`) are not in the traced graph. So a random half of every
 group is cut, the compact network is run against the masked twin, and where the two differ the groups that are to blame
-are found by bisection.
+are found by bisection. The same is then tried with all groups removed that may go as a whole.
 """
 
 from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,8 @@ def verified(model: nn.Module, graph: ChannelGraph, *, seed: int = 0) -> Channel
     The network is tried with random values in place of constant tensors, because a new network's zeros (a last layer,
     the scales of residual branches) would hide what goes wrong.
     """
-    trial = _Trial(enlivened(model, seed), graph, seed)
+    lively = enlivened(model, seed)
+    trial = _Trial(lively, graph, _halves(graph, seed))
     sound: list[str] = []
     for exact in (True, False):
         names = [group.name for group in graph if group.exact == exact]
@@ -37,23 +38,18 @@ def verified(model: nn.Module, graph: ChannelGraph, *, seed: int = 0) -> Channel
             names.remove(name)
             graph = graph.lock([name], reason)
         sound += names
-    return graph
+    removable = [group.name for group in graph if group.removable]
+    removal = _Trial(lively, graph, {name: np.zeros(0, np.int64) for name in removable})
+    return graph.keep_some(removal.broken(removable, []))
 
 
 class _Trial:
-    """Cuts of random halves of some groups."""
+    """Cuts of some groups to what `kept` leaves of them."""
 
-    def __init__(self, model: nn.Module, graph: ChannelGraph, seed: int) -> None:
+    def __init__(self, model: nn.Module, graph: ChannelGraph, kept: Mapping[str, np.ndarray]) -> None:
         self.model = model
-        random = np.random.default_rng(seed)
-        scores = {group.name: random.random(group.channels) for group in graph}
         self.graph = graph
-        self.halves = {
-            group.name: WidthPlan.from_scores(graph, scores, {group.name: _half(group.channels, group.parts)}).kept[
-                group.name
-            ]
-            for group in graph
-        }
+        self.kept = kept
 
     def broken(self, names: Sequence[str], sound: Sequence[str]) -> dict[str, str]:
         """Return those of `names` that break the network when they are cut with `sound` and the rest, with reasons.
@@ -86,7 +82,7 @@ class _Trial:
         return found | self._bisect(names[middle:], sound)
 
     def _failure(self, names: Sequence[str]) -> _Failure | None:
-        plan = WidthPlan(self.graph, {name: self.halves[name] for name in names})
+        plan = WidthPlan(self.graph, {name: self.kept[name] for name in names})
         small = None
         try:
             small = cut(self.model, plan.cuts)
@@ -127,8 +123,12 @@ class _Failure:
     module: str | None = None
 
 
-def _half(channels: int, parts: int) -> int:
-    return max(1, channels // parts // 2) * parts
+def _halves(graph: ChannelGraph, seed: int) -> Mapping[str, np.ndarray]:
+    """Return a random half of every group's channels."""
+    random = np.random.default_rng(seed)
+    scores = {group.name: random.random(group.channels) for group in graph}
+    widths = {group.name: max(1, group.channels // group.parts // 2) * group.parts for group in graph}
+    return WidthPlan.from_scores(graph, scores, widths).kept
 
 
 def _failure_of(error: EdgePruneError, small: nn.Module | None) -> _Failure:

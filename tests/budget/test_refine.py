@@ -84,4 +84,4 @@ def test_aligned_widths(blueprint: Blueprint, choice: Choice, tmp_path: Path) ->
     table = fill(blueprint, SimulatedBench(), TableStore(tmp_path))  # type: ignore[arg-type]
     aligned = Choice(choice.graph, choice.scores, choice.values, align=4)
     for name, widths in aligned.problem(table).widths.items():
-        assert set(widths.tolist()) <= {*range(4, 33, 4), choice.graph.groups[name].channels}
+        assert set(widths.tolist()) <= {*range(0, 33, 4), choice.graph.groups[name].channels}

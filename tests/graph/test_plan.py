@@ -82,7 +82,7 @@ def test_dense_plan_cuts_nothing():
 @pytest.mark.parametrize(
     ("kept", "message"),
     [
-        ({"one.0": []}, "can't keep channels"),
+        ({"stem.0": []}, "can't keep no channel"),
         ({"one.0": [4]}, "can't keep channels"),
         ({"one.0": [-1]}, "can't keep channels"),
         ({"one.0": [1, 1]}, "can't keep channels"),

@@ -1,0 +1,83 @@
+"""Whole branches: which groups may keep no channel at all, because a shortcut carries the rest.
+
+Where all channels that a layer reads are gone, the layer computes a constant, its bias. That is no loss of the network
+where the constant is added to something that still depends on the input, or scales it: the branch of a residual block,
+the gate of a squeeze-and-excitation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from torch.fx import Node
+
+from edgeprune.graph.channels import ChannelGroup
+from edgeprune.graph.layers import Axis
+
+_CARRIERS = ("add", "sub", "mul")
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How data flows through an exported network.
+
+    Attributes:
+        nodes: in the order of execution.
+        inputs: the nodes that are the network's inputs, no parameters.
+        weights: convolutions and linear layers -> their weight.
+        ops: node -> name of its operator.
+    """
+
+    nodes: Sequence[Node]
+    inputs: Collection[Node]
+    weights: Mapping[Node, str]
+    ops: Mapping[Node, str]
+
+    def alive(self, constant: Collection[str]) -> set[Node]:
+        """Return the nodes that depend on the network's input when the layers of the weights `constant` do not."""
+        found = set(self.inputs)
+        for node in self.nodes:
+            if self.weights.get(node) not in constant and any(one in found for one in node.all_input_nodes):
+                found.add(node)
+        return found
+
+    def carried(self, constant: Collection[str]) -> bool:
+        """Say whether the outputs still depend on the input, and every constant joins something that does."""
+        before, now = self.alive(()), self.alive(constant)
+        for node in before - now:
+            if node.op == "output":
+                return False
+            users = [user for user in node.users if user in now]
+            if any(user.op == "output" or self.ops.get(user) not in _CARRIERS for user in users):
+                return False
+        return True
+
+
+def with_removable(
+    groups: Mapping[str, ChannelGroup], axes: Mapping[tuple[str, int], Axis], outputs: Mapping[str, int], flow: Flow
+) -> dict[str, ChannelGroup]:
+    """Return the groups, those marked that may all go; any of them may go together.
+
+    Args:
+        groups: by name, in the order of execution.
+        axes: what the dimensions of the tensors are made up of.
+        outputs: weights -> their dimension of output channels.
+        flow: how data flows through the network.
+    """
+    constant: set[str] = set()
+    found = dict(groups)
+    for name, group in groups.items():
+        readers = set(_readers(group, axes, outputs))
+        if group.exact and readers and flow.carried(constant | readers):
+            constant |= readers
+            found[name] = replace(group, removable=True)
+    return found
+
+
+def _readers(group: ChannelGroup, axes: Mapping[tuple[str, int], Axis], outputs: Mapping[str, int]) -> Iterator[str]:
+    """Return the weights that read the group and nothing else; none at all where one reads something else too."""
+    found = [slot for slot in group.slots if slot.tensor in outputs and slot.dim == 1 - outputs[slot.tensor]]
+    alone = [slot.tensor for slot in found if list(axes[slot.tensor, slot.dim].parts) == [group.name]]
+    if len(alone) == len(found) and not any(axes[slot.tensor, slot.dim].fixed for slot in found):
+        yield from alone
