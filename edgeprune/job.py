@@ -6,7 +6,7 @@ It is checked here as far as that takes neither torch nor a device, so that a sl
 from __future__ import annotations
 
 import math
-import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,7 +198,11 @@ def _check_out(out: Path, *, may_exist: bool) -> None:
     existing = next(folder for folder in (whole, *whole.parents) if folder.exists())
     if not existing.is_dir():
         raise InputError(f"{existing} is a file, so {out} cannot be made in it", remedy="choose another --out DIR")
-    if not os.access(existing, os.W_OK | os.X_OK):
+    try:
+        # Tried, not asked: a read-only file system says nothing in its permissions.
+        tempfile.TemporaryDirectory(prefix=".edgeprune-", dir=existing).cleanup()
+    except OSError as error:
         raise InputError(
-            f"{existing} cannot be written to", remedy="choose another --out DIR, or change its permissions"
-        )
+            f"{existing} cannot be written to: {error.strerror}",
+            remedy="choose another --out DIR, or change its permissions",
+        ) from error

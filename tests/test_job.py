@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -90,8 +91,11 @@ def test_jobs_that_cannot_be_right(
 
 
 def test_an_output_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
-    with pytest.raises(InputError, match="cannot be written to"):
+    def refuse(*arguments: object, **named: object) -> None:  # root may write anywhere
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(InputError, match="cannot be written to: Read-only file system"):
         replace(JOB, out=tmp_path / "a" / "b").checked()
 
 

@@ -98,7 +98,8 @@ class ChannelGraph:
         axes: (tensor, dimension) -> how many of its entries each group holds; dimensions without a group are left out.
         shapes: state-dict tensor -> shape.
         outputs: weights of convolutions and linear layers -> their dimension of output channels.
-        foldable: (module, BatchNorm module) where the BatchNorm may be folded into the module before it.
+        foldable: (module, BatchNorm module) where the BatchNorm may be folded into the module before it, and
+            (BatchNorm module, module) where it may be folded into the module behind it.
         example_inputs: what the network was traced with: positional arguments, or named ones.
         aliases: names of tensors that have another name, which counts.
         submodule: the part of the network that was traced; empty for all of it. Names are those of the whole network.

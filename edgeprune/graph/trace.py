@@ -268,17 +268,31 @@ class _Walk:
             for arg in node.all_input_nodes:
                 if arg.name in self._names:
                     uses[arg.name] = uses.get(arg.name, 0) + 1
+        folded: set[str | None] = set()
         for node in nodes:
-            if node.op != "call_function" or _op_name(node) != "batch_norm":
-                continue
-            before = node.args[0]
+            before = node.args[0] if node.op == "call_function" and node.args else None
             if not isinstance(before, Node) or before.op != "call_function" or len(before.users) != 1:
                 continue
-            if not _op_name(before).startswith(("conv", "linear")):
+            if _op_name(node) == "batch_norm" and _op_name(before).startswith(("conv", "linear")):
+                owners = self._owner(before.args[1], uses), self._owner(node.args[3], uses)
+                norm = owners[1]
+            elif _op_name(before) == "batch_norm" and self._takes_scale(node):
+                owners = self._owner(before.args[3], uses), self._owner(node.args[1], uses)
+                norm = owners[0]
+            else:
                 continue
-            owners = [self._owner(before.args[1], uses), self._owner(node.args[3], uses)]
-            if None not in owners:
+            if None not in owners and norm not in folded:
+                folded.add(norm)
                 self.foldable.append((str(owners[0]), str(owners[1])))
+
+    def _takes_scale(self, node: Node) -> bool:
+        """Whether a scale and a shift of the channels can be put into the layer: nothing is padded in between."""
+        if _op_name(node) == "linear":
+            return len(node.meta["val"].shape) == 2
+        if not _op_name(node).startswith("conv") or "transpose" in _op_name(node):
+            return False
+        padding = self._arguments(node).get("padding", "same")
+        return padding == "valid" or (isinstance(padding, list | tuple) and not any(padding))
 
     def _owner(self, arg: Any, uses: Mapping[str, int]) -> str | None:
         name = self._names.get(arg.name) if isinstance(arg, Node) else None

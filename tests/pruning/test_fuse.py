@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from edgeprune.graph.trace import trace
 from edgeprune.pruning.fuse import fuse
 
 
@@ -60,6 +61,65 @@ CASES = {
     "Linear": (nn.Linear(4, 6), nn.BatchNorm1d(6), (5, 4)),
     "BatchNorm without scale": (nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6, affine=False), (2, 4, 9, 9)),
 }
+
+
+BEFORE = {
+    "Conv1d": (nn.BatchNorm1d(4), nn.Conv1d(4, 6, 3), (2, 4, 9)),
+    "Conv2d without bias": (nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3, 2, bias=False), (2, 4, 9, 9)),
+    "Conv2d, grouped": (nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3, groups=2), (2, 4, 9, 9)),
+    "Conv2d, depthwise": (nn.BatchNorm2d(4), nn.Conv2d(4, 8, 3, groups=4), (2, 4, 9, 9)),
+    "Linear": (nn.BatchNorm1d(4), nn.Linear(4, 6), (5, 4)),
+    "BatchNorm without scale": (nn.BatchNorm2d(4, affine=False), nn.Conv2d(4, 6, 1), (2, 4, 9, 9)),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_the_function_stays_with_the_norm_first(name: str) -> None:
+    torch.manual_seed(0)
+    norm, layer, shape = BEFORE[name]
+    model = nn.Sequential(randomised(norm), layer, nn.ReLU()).eval()
+    example = torch.randn(shape)
+    graph = trace(model, example)
+    assert graph.foldable == (("0", "1"),)
+    fused = fuse(model, graph.foldable)
+    assert isinstance(fused.get_submodule("0"), nn.Identity)
+    assert error(model, fused, example) < 1e-5
+
+
+class AfterConcat(nn.Module):
+    """Two halves joined, normalised, and read by a convolution that pads."""
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, 1)
+        self.norm = randomised(nn.BatchNorm2d(4))
+        self.last = nn.Conv2d(4, 5, 3, padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.norm(torch.cat([self.left(x), self.right(x)], 1)))
+
+
+@pytest.mark.parametrize(("padding", "folded"), [(0, (("norm", "last"),)), (1, ())])
+def test_a_norm_before_a_layer_that_pads_stays(padding: int, folded: tuple[tuple[str, str], ...]) -> None:
+    torch.manual_seed(0)
+    model, example = AfterConcat(padding).eval(), torch.randn(1, 3, 6, 6)
+    graph = trace(model, example)
+    assert graph.foldable == folded
+    assert error(model, fuse(model, graph.foldable), example) < 1e-5
+
+
+def test_a_norm_is_folded_once() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 1))
+    assert trace(model, torch.randn(1, 3, 4, 4)).foldable == (("0", "1"),)
+
+
+def test_norms_on_both_sides_are_folded() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(randomised(nn.BatchNorm2d(3)), nn.Conv2d(3, 4, 1), randomised(nn.BatchNorm2d(4))).eval()
+    example = torch.randn(1, 3, 4, 4)
+    graph = trace(model, example)
+    assert graph.foldable == (("0", "1"), ("1", "2"))
+    assert error(model, fuse(model, graph.foldable), example) < 1e-5
 
 
 @pytest.mark.parametrize("name", CASES)
