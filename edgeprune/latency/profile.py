@@ -182,9 +182,7 @@ def _plan(number: int, graph: ChannelGraph, known: NetworkTable, seed: int) -> W
         STEPPED_NETWORKS if stepped else FREE_NETWORKS
     )
     widths = {}
-    for group in graph:
-        if not group.exact:
-            continue
+    for group in graph.cuttable:
         share = np.clip(level + random.uniform(-0.45, 0.45), 0.0, 1.0)
         choices = useful_widths(known, graph, group.name) if stepped else group.possible[group.possible > 0]
         widths[group.name] = int(choices[round(share * (len(choices) - 1))])

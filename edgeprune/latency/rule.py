@@ -49,7 +49,7 @@ class Rule:
 
     warmup_s: float = 0.3
     steady_tolerance: float = 0.03
-    samples_min: int = 3
+    samples_min: int = 1
     round_s: float = 0.1
     rounds: int = 8
     error: float = 0.02
