@@ -4,14 +4,16 @@
     python tools/bench/channel_groups.py resnet50 swin_t    these
     python tools/bench/channel_groups.py timm:levit_128     one of timm's
     python tools/bench/channel_groups.py --others           segmentation, video and the backbones of detection networks
+    python tools/bench/channel_groups.py --timm             60 of timm's, of 30 families: timm_networks.txt
 
 Weights are random, constant tensors (BatchNorm's statistics, layer scales) too. A random half of every exact group's
-channels is removed.
+channels is removed; with --branches, all of every group that may go as a whole, too.
 
     groups    channel groups that may be cut, those that are inexact by nature, those locked after a trial
     prunable  share of the output channels of convolutions and linear layers, the network's outputs left out, that are
               in an exact group
     error     max |compact - masked| / max |masked|
+    onnx      max |ONNX Runtime - compact| / max |compact| after fusion and export; a dash without --onnx
     trace     seconds for torch.export, rules and groups
     verify    seconds for the trial with random halves
     slim      seconds for the cut, without its check
@@ -25,20 +27,26 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import onnxruntime
 import torch
 import torchvision
 from torch import nn
 
+from edgeprune.artifacts.onnx import export_onnx
 from edgeprune.errors import EdgePruneError
 from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.inputs import call_with, find_module
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
-from edgeprune.pruning.slim import TOLERANCE, slim, slim_error
+from edgeprune.pruning.fuse import fuse
+from edgeprune.pruning.slim import TOLERANCE, flat_tensors, slim, slim_error
 from edgeprune.pruning.verify import enlivened, verified
+from edgeprune.verification.numerics import ONNX_TOLERANCE, largest_difference
 
 _VIDEO = ("r3d_18", "mc3_18", "r2plus1d_18", "s3d", "swin3d_t", "mvit_v1_b", "mvit_v2_s")
 
@@ -105,8 +113,24 @@ def share(graph: ChannelGraph) -> tuple[float, str]:
     return open_ones / max(1, outputs - inherent), "; ".join(reasons)
 
 
-def row(name: str) -> tuple[str, bool]:
-    """Return a line of the table, and whether all went well."""
+def onnx_error(small: nn.Module, graph: ChannelGraph) -> float:
+    """Return how far ONNX Runtime is from torch on the compact network."""
+    part = find_module(small, graph.submodule) if graph.submodule else small
+    inside = len(graph.submodule) + 1 if graph.submodule else 0
+    fused = fuse(part, [(one[inside:], other[inside:]) for one, other in graph.foldable])
+    inputs = graph.example_inputs
+    proto = export_onnx(fused, inputs)
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    names = [port.name for port in session.get_inputs()]
+    tensors = flat_tensors(inputs)
+    found = session.run(None, {name: one.numpy() for name, one in zip(names, tensors, strict=True)})
+    with torch.no_grad():
+        expected = [one.numpy() for one in flat_tensors(call_with(fused, inputs))]
+    return largest_difference(found, expected)
+
+
+def row(name: str, *, onnx: bool, branches: bool) -> tuple[str, bool, float]:
+    """Return a line of the table, whether all went well, and the share that is prunable."""
     subject = load(name)
     model = enlivened(subject.model.eval(), seed=0)
     started = time.perf_counter()
@@ -116,19 +140,25 @@ def row(name: str) -> tuple[str, bool]:
     graph = verified(model, traced)
     verify_s = time.perf_counter() - started
     random = np.random.default_rng(1)
-    plan = WidthPlan.uniform(graph, 0.5, {group.name: random.random(group.channels) for group in graph})
+    scores = {group.name: random.random(group.channels) for group in graph}
+    plan = WidthPlan.uniform(graph, 0.5, scores)
+    if branches:
+        gone = {group.name: 0 for group in graph if group.removable}
+        plan = WidthPlan.from_scores(graph, scores, {**plan.widths, **gone})
     started = time.perf_counter()
     small = slim(model, plan, check=False)
     slim_s = time.perf_counter() - started
     error = slim_error(model, plan, small)
+    away = onnx_error(small, graph) if onnx else None
     inexact = sum(not group.exact for group in graph)
     prunable, why = share(graph)
+    shown = "-" if away is None else f"{away:.1e}"
     line = (
         f"{name:32} {len(graph.groups) - inexact:4} {inexact:4} {len(traced.groups) - len(graph.groups):4} "
-        f"{prunable:8.1%} {error:8.1e} {trace_s:6.1f} {verify_s:6.1f} {slim_s:5.2f}  "
+        f"{prunable:8.1%} {error:8.1e} {shown:>8} {trace_s:6.1f} {verify_s:6.1f} {slim_s:5.2f}  "
         f"{graph.macs() / 1e6:.0f}->{plan.macs / 1e6:.0f} MMACs  {why[:150]}"
     )
-    return line, error <= TOLERANCE
+    return line, error <= TOLERANCE and (away is None or away <= ONNX_TOLERANCE), prunable
 
 
 def main() -> int:
@@ -136,22 +166,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--others", action="store_true", help="segmentation, video, detection backbones")
+    parser.add_argument("--timm", action="store_true", help="60 networks of timm")
+    parser.add_argument("--onnx", action="store_true", help="export the compact network and run it")
+    parser.add_argument("--branches", action="store_true", help="remove all groups that may go as a whole")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     models = torchvision.models
     others = [*models.list_models(models.segmentation), *_VIDEO, *models.list_models(models.detection)]
-    names = given.names or (others if given.others else models.list_models(models))
-    print(f"{'network':32} groups: exact, inexact, locked | prunable | error | trace, verify, slim s")
-    failed = 0
+    timms = [f"timm:{name}" for name in (Path(__file__).parent / "timm_networks.txt").read_text().split()]
+    names = given.names or (others if given.others else timms if given.timm else models.list_models(models))
+    print(f"{'network':32} groups: exact, inexact, locked | prunable | error | onnx | trace, verify, slim s")
+    failed = most = 0
     for name in names:
+        prunable = 0.0
         try:
-            line, good = row(name)
+            line, good, prunable = row(name, onnx=given.onnx, branches=given.branches)
         except EdgePruneError as error:
             line, good = f"{name:32} FAILED {error.message}", False
         failed += not good
+        most += prunable >= 0.9
         print(line, flush=True)
-    print(f"{len(names) - failed} of {len(names)} exact")
+    print(f"{len(names) - failed} of {len(names)} exact; at least 90 % of the output channels prunable in {most}")
     return int(failed > 0)
 
 
