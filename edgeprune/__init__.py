@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from edgeprune.errors import EdgePruneError
     from edgeprune.graph.channels import ChannelGraph, ChannelGroup
     from edgeprune.graph.plan import WidthPlan
+    from edgeprune.graph.rules import rule
     from edgeprune.graph.trace import trace
     from edgeprune.pruning.compensate import compensate
     from edgeprune.pruning.fuse import fuse
@@ -31,6 +32,7 @@ _HOMES = {
     "plan": "api",
     "profile": "api",
     "reestimate": "pruning.statistics",
+    "rule": "graph.rules",
     "save": "artifacts.bundle",
     "scores": "pruning.importance",
     "slim": "pruning.slim",
@@ -50,6 +52,7 @@ __all__ = [
     "plan",
     "profile",
     "reestimate",
+    "rule",
     "save",
     "scores",
     "slim",

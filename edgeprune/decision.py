@@ -42,6 +42,7 @@ def _reasons(ready: Prepared) -> dict[str, Any]:
         "data": subject.data.digest if subject.data is not None else None,
         "criterion": job.criterion,
         "seed": job.seed,
+        "allow_inexact": job.allow_inexact,
         "align": job.align,
         "lock": list(job.lock),
         "rounds": job.rounds,

@@ -28,6 +28,7 @@ class Job:
         latency: the budget; None where none is needed (a profile, or a ladder of plans).
         weights: file with the network's weights; None keeps what the model comes with.
         input_shape: of one call, batch 1 included; None takes the model's own.
+        submodule: the part of the network that is made smaller; empty for all of it.
         data: `demo`, a folder with train/ and val/, `FILE.npz`, `FILE.py:FUNCTION`; None takes the model's own, if any.
         mean: a number a channel, subtracted from pixels in [0, 1].
         std: a number a channel, by which the difference is divided.
@@ -39,6 +40,7 @@ class Job:
         epochs: of recovery after the cut; None means 3 with data and 0 without.
         max_drop: the accuracy that may be lost, in percentage points; None sets no floor.
         lock: patterns of module names that are never narrowed.
+        allow_inexact: channels that a norm or a softmax spans may be cut too.
         align: widths are multiples of this; None takes what the measurements say.
         rounds: measurements that the closed loop takes at most, and tries of an engine that was measured over.
         criterion: what scores the channels; None takes the best that the data allow.
@@ -53,6 +55,7 @@ class Job:
     latency: LatencyBudget | None = None
     weights: Path | None = None
     input_shape: tuple[int, ...] | None = None
+    submodule: str = ""
     data: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -64,6 +67,7 @@ class Job:
     epochs: int | None = None
     max_drop: float | None = None
     lock: tuple[str, ...] = ()
+    allow_inexact: bool = False
     align: int | None = None
     rounds: int = 6
     criterion: str | None = None

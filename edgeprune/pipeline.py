@@ -87,7 +87,7 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
                 plan = WidthPlan.from_json(ready.graph, chosen["plan"])
                 with ready.timed("cut"):
                     small = slim(ready.subject.model, plan)
-                    difference = slim_error(ready.subject.model, plan, small)
+                    difference = slim_error(ready.subject.model, plan, small) if plan.exact else None
                 with ready.timed("recover"):
                     small, accuracy = _recovered(ready, plan, small, work, attempt, progress)
                 with ready.timed("export and verify"):
@@ -213,8 +213,13 @@ def _recovered(
 
 def _source(job: Job, subject: Subject) -> dict[str, Any]:
     """Return what it takes to load the bundle's network again."""
-    shape = subject.example_inputs[0].shape
-    return {"model": subject.origin, "input": "x".join(map(str, shape)), "mean": job.mean, "std": job.std}
+    return {
+        "model": subject.origin,
+        "submodule": subject.submodule,
+        "input": "x".join(map(str, subject.input_shape)),
+        "mean": job.mean,
+        "std": job.std,
+    }
 
 
 def _identity(job: Job, subject: Subject) -> dict[str, Any]:
@@ -223,7 +228,8 @@ def _identity(job: Job, subject: Subject) -> dict[str, Any]:
         "model": job.model,
         "weights": str(job.weights) if job.weights else None,
         "data": job.data,
-        "input": "x".join(str(size) for size in subject.example_inputs[0].shape),
+        "input": "x".join(str(size) for size in subject.input_shape),
+        "submodule": subject.submodule,
         "mean": list(job.mean) if job.mean else None,
         "std": list(job.std) if job.std else None,
         "target": job.target,
@@ -235,6 +241,7 @@ def _identity(job: Job, subject: Subject) -> dict[str, Any]:
         "epochs": job.epochs,
         "max_drop": job.max_drop,
         "lock": list(job.lock),
+        "allow_inexact": job.allow_inexact,
         "align": job.align,
         "rounds": job.rounds,
         "criterion": job.criterion,

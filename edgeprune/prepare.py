@@ -90,7 +90,7 @@ def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Ite
         with progress.step("loading and tracing the network"):
             subject = subject or _subject(job)
             done("load")
-            graph = verified(subject.model, trace(subject.model, subject.example_inputs, lock=job.lock))
+            graph = verified(subject.model, _traced(job, subject))
             blueprint = Blueprint(subject.model, graph)
             done("trace")
         store = TableStore()
@@ -104,6 +104,10 @@ def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Ite
             choice = Choice(graph, scores, values_from_scores(graph, scores), job.align or 1)
             done("score")
         yield Prepared(job, subject, graph, blueprint, bench, store, table, dense, choice, steps)
+
+
+def _traced(job: Job, subject: Subject) -> ChannelGraph:
+    return trace(subject.model, subject.example_inputs, lock=job.lock, allow_inexact=job.allow_inexact)
 
 
 def measured_now(bench: Bench, blueprint: Blueprint) -> Measurement:
@@ -130,4 +134,5 @@ def _subject(job: Job) -> Subject:
         mean=job.mean,
         std=job.std,
         seed=job.seed,
+        submodule=job.submodule,
     )

@@ -49,7 +49,7 @@ def ship(
     small: Network,
     folder: Path,
     reference: Reference,
-    slim_difference: float,
+    slim_difference: float | None,
     progress: Progress,
 ) -> Shipped:
     """Write the bundle's files into `folder`, all but the manifest, and verify them on the device.
@@ -60,7 +60,7 @@ def ship(
         small: the compact network.
         folder: emptied first.
         reference: the network of the plan with the latency that decided for it: the engine is timed beside it.
-        slim_difference: of the compact network to its masked twin.
+        slim_difference: of the compact network to its masked twin; None where they differ by nature.
         progress: where to show it.
     """
     shutil.rmtree(folder, ignore_errors=True)

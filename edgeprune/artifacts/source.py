@@ -18,7 +18,7 @@ import hashlib
 import inspect
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from torch import nn
 from edgeprune.artifacts import bundle as bundles
 from edgeprune.artifacts.weights import load_weights
 from edgeprune.errors import InputError, MissingError, nearest
+from edgeprune.graph.inputs import captured_inputs, find_module
 from edgeprune.pruning.slim import Cuts
 from edgeprune.training.data import DIGITS_NORMALISATION
 from edgeprune.training.demo import DEMO_INPUT, demo_model
@@ -45,8 +46,10 @@ class Source:
         name: as a person would name it, such as `resnet56`.
         origin: what names the network that the code builds: for a bundle, what that was made from.
         cuts: what a bundle has already cut from that network: tensor -> dimension -> entries kept.
-        model: the network, in eval mode, on the CPU.
-        input_shape: of its one input, the batch size first.
+        model: the network, in eval mode, on the CPU; or the part of it that was asked for.
+        input_shape: of the network's one input, the batch size first.
+        inputs: what `model` is called with: random numbers, or what the part gets when the network runs on them.
+        submodule: the part's name; empty for the whole network.
         data: the data that belong to it, as `load_data` takes them; None where none do.
         mean, std: the normalisation that its weights were trained with; None where that is not known.
         digest: SHA-256 over the weights, the structure and, where there is one, the file that builds it.
@@ -57,6 +60,8 @@ class Source:
     cuts: Cuts
     model: nn.Module
     input_shape: tuple[int, ...]
+    inputs: tuple[torch.Tensor, ...]
+    submodule: str
     data: str | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
@@ -77,9 +82,14 @@ class _Found:
 
 
 def load_source(
-    text: str, *, weights: Path | None = None, input_shape: tuple[int, ...] | None = None, seed: int = 0
+    text: str,
+    *,
+    weights: Path | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    submodule: str = "",
+    seed: int = 0,
 ) -> Source:
-    """Build the network that `text` names (see the table above) and fill it with `weights`.
+    """Build the network that `text` names (see the table above), fill it with `weights`, and take a part of it.
 
     Without a weights file the network keeps what it was built with: the demo's weights, what the user's function
     loaded, or torch's random initialisation drawn from `seed`. torch's global random state stays as it was.
@@ -89,12 +99,13 @@ def load_source(
             input shape where one is needed, or a network that does not take it.
         MissingError: timm is not installed.
     """
+    origin = text
     if bundles.is_bundle(Path(text)):
         if weights is not None:
             raise InputError(f"the bundle {text} has weights of its own", remedy="leave out --weights")
         origin, weights = _origin(Path(text)), Path(text)
-    else:
-        origin = text
+    made = bundles.read_manifest(weights)["source"] if weights is not None and weights.is_dir() else {}
+    submodule = submodule or made.get("submodule", "")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         found = _find(origin)(origin)
@@ -102,14 +113,43 @@ def load_source(
         raise InputError(
             f"{text} returned {type(found.model).__name__}, not a torch.nn.Module", remedy="return the network"
         )
-    found, cuts = _filled(found, weights)
-    model = found.model.cpu().eval()
-    shape = input_shape or found.input_shape
+    shape = input_shape or found.input_shape or (parse_shape(made["input"]) if made else None)
     if shape is None:
         raise InputError(f"the input shape of {text} is not known", remedy="give it, like --input 1x3x224x224")
-    _try(text, model, shape)
+    if weights is not None and not made:
+        load_weights(found.model, weights)
+    model = found.model.cpu().eval()
+    inputs: tuple[Any, ...] = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)),)
+    _try(text, model, inputs)
+    if submodule:
+        model, inputs = _part(model, submodule, inputs)
+    if weights is not None and made:
+        model = bundles.load(weights, model).eval()
     digest = hashlib.sha256(f"{state_digest(model)}\n{model}\n".encode() + found.code).hexdigest()
-    return Source(found.name, origin, cuts, model, tuple(shape), found.data, found.mean, found.std, digest)
+    return Source(
+        name=f"{found.name}.{submodule}" if submodule else found.name,
+        origin=origin,
+        cuts=bundles.read_cuts(weights) if weights is not None and made else {},
+        model=model,
+        input_shape=tuple(shape),
+        inputs=inputs,
+        submodule=submodule,
+        data=None if submodule else found.data,
+        mean=found.mean or made.get("mean"),
+        std=found.std or made.get("std"),
+        digest=digest,
+    )
+
+
+def _part(model: nn.Module, name: str, inputs: tuple[Any, ...]) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """Return a part of a network, with what it is called with when the network runs."""
+    part = find_module(model, name)
+    captured = captured_inputs(model, part, inputs)
+    if not isinstance(captured, tuple) or not all(isinstance(one, torch.Tensor) for one in captured):
+        raise InputError(
+            f"{name} is not called with tensors alone", remedy="choose a part that takes tensors, by position"
+        )
+    return part, tuple(one.clone() for one in captured)
 
 
 def _origin(bundle: Path) -> str:
@@ -125,21 +165,6 @@ def _origin(bundle: Path) -> str:
             remedy=f"give {origin} --weights {bundle}",
         )
     return origin
-
-
-def _filled(found: _Found, weights: Path | None) -> tuple[_Found, Cuts]:
-    """Return the network with the weights of a file or of a bundle, and what the bundle has cut."""
-    if weights is None or not weights.is_dir():
-        if weights is not None:
-            load_weights(found.model, weights)
-        return found, {}
-    made = bundles.read_manifest(weights)["source"]
-    model = bundles.load(weights, found.model)
-    shape = found.input_shape or parse_shape(made["input"])
-    compact = replace(
-        found, model=model, input_shape=shape, mean=found.mean or made["mean"], std=found.std or made["std"]
-    )
-    return compact, bundles.read_cuts(weights)
 
 
 def _demo(text: str) -> _Found:
@@ -210,14 +235,14 @@ def _find(text: str) -> Callable[[str], _Found]:
     )
 
 
-def _try(text: str, model: nn.Module, shape: tuple[int, ...]) -> None:
+def _try(text: str, model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
     """Run the network once, so that a shape that it does not take is an error of one line, here."""
     try:
         with torch.no_grad():
-            model(torch.zeros(shape))
+            model(*inputs)
     except Exception as error:  # whatever the network's own code raises
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"{text} does not take an input of {'x'.join(map(str, shape))}: {type(error).__name__}: {reason}",
+            f"{text} does not take an input of {'x'.join(map(str, inputs[0].shape))}: {type(error).__name__}: {reason}",
             remedy="check --input",
         ) from None

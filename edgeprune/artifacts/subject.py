@@ -32,6 +32,8 @@ class Subject:
         example_inputs: one batch of size 1.
         data: training and validation images; None where there are none.
         digest: hash of the weights and the structure.
+        input_shape: of the input of the network that the code builds.
+        submodule: the part of that network that `model` is; empty for all of it.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Subject:
     example_inputs: tuple[Any, ...]
     data: Data | None
     digest: str
+    input_shape: tuple[int, ...] = ()
+    submodule: str = ""
 
 
 def load_subject(
@@ -52,6 +56,7 @@ def load_subject(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     seed: int,
+    submodule: str = "",
 ) -> Subject:
     """Load what a command line names.
 
@@ -59,16 +64,29 @@ def load_subject(
         InputError: a name, a file or a shape that does not fit.
         MissingError: a package that the model or the data need.
     """
-    source = load_source(model, weights=weights, input_shape=input_shape, seed=seed)
+    source = load_source(model, weights=weights, input_shape=input_shape, submodule=submodule, seed=seed)
     named = data or source.data
+    if named and source.submodule:
+        raise InputError(
+            f"data {named} can't be used with a part of a network alone: its outputs are no classes",
+            remedy="leave out --data",
+        )
     images = (
         load_data(named, mean=mean or source.mean, std=std or source.std, input_shape=source.input_shape, seed=seed)
         if named
         else None
     )
-    generator = torch.Generator().manual_seed(seed)
-    inputs = (torch.randn(source.input_shape, generator=generator),)
-    return Subject(source.name, source.origin, source.cuts, source.model, inputs, images, source.digest)
+    return Subject(
+        source.name,
+        source.origin,
+        source.cuts,
+        source.model,
+        source.inputs,
+        images,
+        source.digest,
+        source.input_shape,
+        source.submodule,
+    )
 
 
 def python_subject(model: nn.Module, example_inputs: Any, data: Data | str | None) -> Subject:
@@ -83,4 +101,4 @@ def python_subject(model: nn.Module, example_inputs: Any, data: Data | str | Non
         shape = tuple(first.shape) if first is not None else type(example_inputs).__name__
         raise InputError(f"the example input is {shape}, not one sample", remedy="latency is that of batch size 1")
     images = load_data(data, input_shape=tuple(first.shape)) if isinstance(data, str) else data
-    return Subject(type(model).__name__, "", {}, model, inputs, images, state_digest(model))
+    return Subject(type(model).__name__, "", {}, model, inputs, images, state_digest(model), tuple(first.shape))

@@ -111,14 +111,13 @@ class Choice:
             most: widths that no group goes above.
         """
         widths = {}
-        for group in self.graph:
-            if group.exact:
-                found = useful_widths(table, self.graph, group.name)
-                low, high = ((bound or {}).get(group.name) for bound in (least, most))
-                kept = (found % self.align == 0) | (found == group.channels)
-                kept &= (found >= (low or 0)) & (found <= (high or group.channels))
-                ends = [end for end in (low, high) if end is not None]
-                widths[group.name] = np.union1d(found[kept], ends).astype(np.int64)
+        for group in self.graph.cuttable:
+            found = useful_widths(table, self.graph, group.name)
+            low, high = ((bound or {}).get(group.name) for bound in (least, most))
+            kept = (found % self.align == 0) | (found == group.channels)
+            kept &= (found >= (low or 0)) & (found <= (group.channels if high is None else high))
+            ends = [end for end in (low, high) if end is not None]
+            widths[group.name] = np.union1d(found[kept], ends).astype(np.int64)
         return formulate(self.graph, table, widths, self.values)
 
     def plan(self, widths: Mapping[str, int]) -> WidthPlan:

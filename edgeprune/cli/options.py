@@ -76,6 +76,7 @@ class ProfileOptions(Common):
     model: Annotated[str | None, _argument("MODEL", f"{MODEL_FORMS}.")] = None
     weights: Annotated[Path | None, _value("FILE", ".safetensors, or a .pt/.pth state dict.")] = None
     input: Annotated[str | None, _value("SHAPE", "Of one call, like 1x3x224x224.")] = None
+    submodule: Annotated[str | None, _value("NAME", "Make this part alone smaller, such as backbone.")] = None
     seed: Annotated[int, _value("N", "Of everything that is drawn.")] = 0
     target: Annotated[str | None, _TARGET] = None
     precision: Annotated[
@@ -87,6 +88,7 @@ class ProfileOptions(Common):
     lock: Annotated[list[str], _value("PATTERN", "Module names never narrowed. May be repeated.")] = field(
         default_factory=list
     )
+    allow_inexact: Annotated[bool, _flag("--allow-inexact", "Also cut what a norm or a softmax spans.")] = False
     align: Annotated[int | None, _value("N", "Widths are multiples of N.", show_default="as measured")] = None
 
     def job(self) -> Job:
@@ -104,11 +106,13 @@ class ProfileOptions(Common):
             target=self.target,
             weights=self.weights,
             input_shape=None if self.input is None else parse_shape(self.input),
+            submodule=self.submodule or "",
             precision=self.precision,
             threads=self.threads,
             devices=tuple(self.device),
             seed=self.seed,
             lock=tuple(self.lock),
+            allow_inexact=self.allow_inexact,
             align=self.align,
         )
 

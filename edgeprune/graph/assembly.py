@@ -32,14 +32,21 @@ class Assembly:
         places: every dimension of every parameter and buffer, in the order of execution, with its labels.
         outputs: weights of convolutions and linear layers -> their dimension of output channels.
         depthwise: the weights among them whose outputs are as many convolution groups.
+        linear: the weights among them of linear layers.
     """
 
     def __init__(
-        self, solution: Solution, places: Mapping[Place, np.ndarray], outputs: Mapping[str, int], depthwise: set[str]
+        self,
+        solution: Solution,
+        places: Mapping[Place, np.ndarray],
+        outputs: Mapping[str, int],
+        depthwise: set[str],
+        linear: set[str],
     ) -> None:
         self.solution = solution
         self.outputs = outputs
         self.depthwise = depthwise
+        self.linear = linear
         self.places = {place: solution.component[ids] for place, ids in places.items()}
         self.locked = dict(solution.locked)
         self._members = self._find_members()
@@ -125,11 +132,20 @@ class Assembly:
                 name=name,
                 channels=len(members.channels),
                 slots=tuple(found),
-                kind="stream" if len(producers) > 1 else "inner",
+                kind=self._kind(members.channels, found),
                 exact=not np.isin(members.channels, self.solution.inexact).any(),
                 parts=members.parts,
             )
         return groups
+
+    def _kind(self, channels: np.ndarray, slots: Sequence[Slot]) -> str:
+        for role, members in self.solution.roles.items():
+            if np.isin(channels, members).any():
+                return role
+        if any(slot.tensor in self.depthwise for slot in slots):
+            return "expansion"
+        weights = {slot.tensor for slot in slots if slot.tensor in self.outputs}
+        return "mlp" if weights <= self.linear else "inner"
 
     def _produces(self, slot: Slot) -> bool:
         """Whether the slot is the output dimension of a weight that mixes channels."""

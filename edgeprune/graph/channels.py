@@ -47,7 +47,8 @@ class ChannelGroup:
         name: the module that produces the channels, as a person would name the group.
         channels: how many can be removed one by one.
         slots: where each channel lives.
-        kind: `stream` where several layers add into the same channels, else `inner`.
+        kind: `stream` where something is added to the channels (residual), `heads` of attention, `expansion` where a
+            depthwise convolution is among the layers, `mlp` between linear layers, else `inner`.
         exact: whether the network without a channel equals the network with that channel zeroed.
         parts: the channels lie in so many equal runs, each of which must keep the same number, because the code takes
             what they lie in as equal parts (chunk, split, channel shuffle).
@@ -103,6 +104,7 @@ class ChannelGraph:
         example_inputs: what the network was traced with: positional arguments, or named ones.
         aliases: names of tensors that have another name, which counts.
         submodule: the part of the network that was traced; empty for all of it. Names are those of the whole network.
+        allow_inexact: groups whose cut is inexact by nature may be narrowed as well.
     """
 
     groups: Mapping[str, ChannelGroup]
@@ -115,6 +117,12 @@ class ChannelGraph:
     outputs: Mapping[str, int] = field(repr=False, default_factory=dict)
     aliases: frozenset[str] = frozenset()
     submodule: str = ""
+    allow_inexact: bool = False
+
+    @property
+    def cuttable(self) -> list[ChannelGroup]:
+        """The groups that may be narrowed: those whose cut is exact, and with `allow_inexact` the others too."""
+        return [group for group in self if group.exact or self.allow_inexact]
 
     def group(self, name: str) -> ChannelGroup:
         """Return the group of that name.

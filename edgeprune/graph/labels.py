@@ -50,12 +50,14 @@ class Solution:
         component: the channel that each label belongs to.
         locked: channel -> the first reason why it must stay.
         inexact: channels whose removal differs from zeroing them.
+        roles: what happens to channels on the way, such as `stream` (something is added to them) -> those channels.
         balances: runs of channels; from each run of one entry equally many must go.
     """
 
     component: np.ndarray
     locked: dict[int, str]
     inexact: np.ndarray
+    roles: dict[str, np.ndarray]
     balances: tuple[tuple[np.ndarray, ...], ...]
 
 
@@ -69,6 +71,7 @@ class Labels:
         self._inexact: list[np.ndarray] = []
         self._balances: list[tuple[np.ndarray, ...]] = []
         self._grids: list[np.ndarray] = []
+        self._roles: dict[str, list[np.ndarray]] = {}
 
     def fresh(self, shape: Sequence[int] | int) -> np.ndarray:
         """Return an array of labels that nobody has."""
@@ -104,6 +107,10 @@ class Labels:
         """Say that the network without one of these channels differs from the network with that channel zeroed."""
         self._inexact.append(ids.ravel())
 
+    def note(self, role: str, factors: Iterable[Factor]) -> None:
+        """Note what happens to channels, for a person to read."""
+        self._roles.setdefault(role, []).extend(factor.ids.ravel() for factor in factors)
+
     def balance(self, runs: Sequence[np.ndarray]) -> None:
         """Say that equally many entries must go from each run: the code takes them as equal parts."""
         if len(runs) > 1:
@@ -124,9 +131,13 @@ class Labels:
             for one in np.unique(component[ids]).tolist():
                 locked.setdefault(one, reason)
         inexact = np.unique(component[np.concatenate(self._inexact or [np.zeros(0, np.int64)])])
+        roles = {
+            role: np.unique(component[np.concatenate([*ids, np.zeros(0, np.int64)])])
+            for role, ids in self._roles.items()
+        }
         balances = [tuple(component[run] for run in runs) for runs in self._balances]
         balances += [runs for ids in self._grids if len(runs := _uneven_runs(component[ids])) > 1]
-        return Solution(component, locked, inexact, tuple(balances))
+        return Solution(component, locked, inexact, roles, tuple(balances))
 
 
 def _uneven_runs(components: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -38,7 +38,7 @@ class WidthPlan:
 
     @classmethod
     def uniform(cls, graph: ChannelGraph, keep: float, scores: Mapping[str, np.ndarray] | None = None) -> WidthPlan:
-        """Keep the share `keep` (0 < keep <= 1) of every exact group, at least one channel.
+        """Keep the share `keep` (0 < keep <= 1) of every group that may be cut, at least one channel.
 
         Without `scores` the first channels stay; with them (group -> one score a channel) the highest.
         """
@@ -46,8 +46,7 @@ class WidthPlan:
             raise InputError(f"keep={keep} is not in (0, 1]", remedy="keep=0.5 keeps half of the channels")
         widths = {
             group.name: max(group.parts, round(group.channels * keep / group.parts) * group.parts)
-            for group in graph
-            if group.exact
+            for group in graph.cuttable
         }
         return cls.from_scores(graph, scores or {}, widths)
 

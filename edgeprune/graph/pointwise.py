@@ -8,7 +8,10 @@ from edgeprune.graph.labels import Factor
 
 def elementwise(call: Call) -> Factors:
     """Tie what meets after broadcasting."""
-    return merge(call, call.tensors, call.outputs[0])
+    found = merge(call, call.tensors, call.outputs[0])
+    if call.op in ("add", "sub") and sum(value.tensor is None and bool(value.factors) for value in call.tensors) > 1:
+        call.labels.note("stream", found)
+    return found
 
 
 def keep(call: Call) -> Factors:

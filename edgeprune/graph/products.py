@@ -74,6 +74,7 @@ def matmul(call: Call) -> Factors:
         f"{call.op} with a dimension that is no channel dimension",
     )
     found = list(merge(call, [_batch(left), _batch(right)], call.outputs[0][:-2]))
+    call.labels.note("heads", found)
     for value, dim, at in ((left, len(one.shape) - 2, rank - 2), (right, len(other.shape) - 1, rank - 1)):
         ids = call.channel(value, dim)
         if ids is not None:
@@ -110,6 +111,7 @@ def attention(call: Call) -> Factors:
             ids = call.channel(part, dim)
             if ids is not None:
                 call.labels.lock(ids, "inside an attention head")
+    call.labels.note("heads", heads)
     return heads
 
 

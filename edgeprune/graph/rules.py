@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torch import nn
+
 from edgeprune.errors import InputError
 from edgeprune.graph import movement, pointwise, products
 from edgeprune.graph.call import Rule
@@ -94,22 +96,37 @@ RULES: dict[str, Rule] = {
 }  # fmt: skip
 
 
-def rule(op: str) -> Callable[[Rule], Rule]:
-    """Register a channel rule for an operator of your own, such as one made with `torch.library.custom_op`.
+MODULE_RULES: dict[type[nn.Module], Rule] = {}
+"""Rules of whole modules, for what `torch.export` shows of them can't be followed."""
 
-        @edgeprune.rule("mylib::fused_relu")
+
+def rule(what: str | type[nn.Module]) -> Callable[[Rule], Rule]:
+    """Register a channel rule for an operator or a module class of your own.
+
+        @edgeprune.rule("mylib::fused_relu")      # made with torch.library.custom_op
         def fused_relu(call):
             return call.tensor("x").factors
+
+        @edgeprune.rule(MyNorm)                   # this class alone, no subclasses
+        def my_norm(call):
+            call.same(call.channel(call.x, 1), call.channel(call.tensor("weight"), 0), "not by channel")
+            return call.x.factors
+
+    A module's rule gets what flows into the module as `input`, `input_1` ... and its parameters and buffers by name.
+    What such a module multiplies is not counted among the network's layers.
 
     Raises:
         InputError: there is a rule for it already.
     """
-    name = op.split("::")[-1]
 
     def register(function: Rule) -> Rule:
-        if name in RULES:
-            raise InputError(f"there is a channel rule for {name!r} already", remedy="give the operator another name")
-        RULES[name] = function
+        name = what.split("::")[-1] if isinstance(what, str) else what.__name__
+        if name in RULES if isinstance(what, str) else what in MODULE_RULES:
+            raise InputError(f"there is a channel rule for {name!r} already", remedy="give yours another name")
+        if isinstance(what, str):
+            RULES[name] = function
+        else:
+            MODULE_RULES[what] = function
         return function
 
     return register

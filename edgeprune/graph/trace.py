@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
@@ -20,19 +21,29 @@ from torch.fx import Node
 from edgeprune.errors import InputError
 from edgeprune.graph.assembly import Assembly
 from edgeprune.graph.branches import Flow, with_removable
-from edgeprune.graph.call import Call, Factors
+from edgeprune.graph.call import Call, Factors, Rule
 from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.folding import find_foldable
 from edgeprune.graph.inputs import as_inputs, captured_inputs, find_module
 from edgeprune.graph.inputs import eval_mode as eval_mode  # where the rest of edgeprune looks for it
 from edgeprune.graph.labels import Factor, Labels, Value
 from edgeprune.graph.layers import Layer
+from edgeprune.graph.nodes import arguments, module_of, op_name, shapes_of
 from edgeprune.graph.pointwise import opaque
-from edgeprune.graph.rules import RULES
+from edgeprune.graph.regions import Region, find_regions
+from edgeprune.graph.rules import MODULE_RULES, RULES
 
 _MULTIPLIES = ("conv", "linear", "matmul", "mm", "bmm")
 
 
-def trace(model: nn.Module, example_inputs: Any, *, lock: tuple[str, ...] = (), submodule: str = "") -> ChannelGraph:
+def trace(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    lock: tuple[str, ...] = (),
+    submodule: str = "",
+    allow_inexact: bool = False,
+) -> ChannelGraph:
     """Find the channel groups of a network.
 
     Args:
@@ -43,6 +54,8 @@ def trace(model: nn.Module, example_inputs: Any, *, lock: tuple[str, ...] = (), 
             everything inside it too.
         submodule: trace this part alone, with the inputs that it gets when the network runs on `example_inputs`; what
             it hands to the rest stays as it is. For networks whose post-processing depends on the data (detection).
+        allow_inexact: plans may also cut channels that a norm or a softmax spans: the network without them differs
+            from the one with them zeroed, and has to be trained.
 
     Raises:
         InputError: the network can't be traced, with what torch.export said; no such submodule; a lock matches nothing.
@@ -53,7 +66,7 @@ def trace(model: nn.Module, example_inputs: Any, *, lock: tuple[str, ...] = (), 
         part = find_module(model, submodule)
         inputs = captured_inputs(model, part, inputs)
     graph = _Walk(part, _export(part, inputs), inputs, submodule).graph()
-    return _lock_matching(graph, model, lock)
+    return replace(_lock_matching(graph, model, lock), allow_inexact=allow_inexact)
 
 
 def _export(model: nn.Module, inputs: tuple[Any, ...] | Mapping[str, Any]) -> ExportedProgram:
@@ -97,6 +110,7 @@ class _Walk:
         inputs: tuple[Any, ...] | Mapping[str, Any],
         submodule: str,
     ) -> None:
+        self.model = model
         self.program = program
         self.inputs = inputs
         self.submodule = submodule
@@ -106,8 +120,8 @@ class _Walk:
         self.order: dict[str, int] = {}
         self.outputs: dict[str, int] = {}
         self.depthwise: set[str] = set()
+        self.linear: set[str] = set()
         self.layers: list[tuple[str, str, list[np.ndarray], int]] = []
-        self.foldable: list[tuple[str, str]] = []
         self.weights: dict[Node, str] = {}
         self._prefix = f"{submodule}." if submodule else ""
         state = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if hasattr(tensor, "shape")}
@@ -123,14 +137,16 @@ class _Walk:
 
     def graph(self) -> ChannelGraph:
         nodes = list(self.program.graph.nodes)
+        regions = find_regions(nodes, self.model, MODULE_RULES)
         for node in nodes:
             if node.op == "placeholder":
                 self.values[node] = self._placeholder(node)
+            elif node in regions:
+                self._follow(regions[node], node)
             elif node.op == "call_function":
                 self.values[node] = self._call(node)
             elif node.op == "output":
                 self._lock_outputs(node.args)
-        self._find_foldable(nodes)
         traced = sorted(self.tensors, key=lambda name: self.order.get(name, len(self.order)))
         places = {
             (name, dim): factor.ids
@@ -138,7 +154,7 @@ class _Walk:
             for name in self._alike[one]
             for dim, factor in enumerate(self.tensors[one].factors)
         }
-        found = Assembly(self.labels.solve(), places, self.outputs, self.depthwise)
+        found = Assembly(self.labels.solve(), places, self.outputs, self.depthwise, self.linear)
         return ChannelGraph(
             groups=with_removable(found.groups, found.axes, self.outputs, self._flow(nodes)),
             locked=found.locks(),
@@ -148,7 +164,7 @@ class _Walk:
             ),
             axes=found.axes,
             shapes=self.shapes,
-            foldable=tuple(self.foldable),
+            foldable=find_foldable(nodes, self._names),
             example_inputs=self.inputs,
             outputs=self.outputs,
             aliases=frozenset(name for names in self._alike.values() for name in names[1:]),
@@ -158,7 +174,7 @@ class _Walk:
     def _flow(self, nodes: list[Node]) -> Flow:
         given = set(self.program.graph_signature.user_inputs)
         inputs = [node for node in nodes if node.name in given]
-        ops = {node: _op_name(node) for node in nodes if node.op == "call_function"}
+        ops = {node: op_name(node) for node in nodes if node.op == "call_function"}
         return Flow(nodes, inputs, self.weights, ops)
 
     def _placeholder(self, node: Node) -> Value | None:
@@ -179,22 +195,42 @@ class _Walk:
         if node.target is operator.getitem:
             parent: Any = self.values[node.args[0]]  # type: ignore[index]
             return parent[cast(int, node.args[1])] if isinstance(parent, list) else parent
-        outputs = _shapes(node.meta.get("val"))
-        call = Call(_op_name(node), self._arguments(node), outputs, self.labels, self._prefix + module_of(node))
+        given = arguments(node, self.values.get)
+        call = Call(op_name(node), given, shapes_of(node), self.labels, self._prefix + module_of(node))
+        if not call.outputs:
+            self._note_order(call)
+            return None  # an assertion, a size
+        values = self._results(call, RULES.get(call.op))
+        self._note_layer(node, call)
+        return values if isinstance(node.meta["val"], list | tuple) else values[0]
+
+    def _follow(self, region: Region, node: Node) -> None:
+        """Apply the rule of a module once its last node is reached."""
+        if node is not region.nodes[-1]:
+            return
+        given: dict[str, Any] = {}
+        for one in region.inputs:
+            name = self._names.get(one.name, "").removeprefix(f"{self._prefix}{region.path}.")
+            given[name or ("input" if "input" not in given else f"input_{len(given)}")] = self.values.get(one)
+        shapes = [shapes_of(one) for one in region.results]
+        outputs = tuple(shape[0] for shape in shapes if len(shape) == 1)
+        call = Call(type(self.model.get_submodule(region.path)).__name__, given, outputs, self.labels, region.path)
+        plain = len(outputs) == len(shapes)
+        self.values.update(zip(region.results, self._results(call, region.rule if plain else None), strict=False))
+
+    def _results(self, call: Call, rule: Rule | None) -> list[Value]:
+        self._note_order(call)
+        found = self._apply(call, rule)
+        parts = [found] if isinstance(found, tuple) else list(found)
+        parts += [()] * (len(call.outputs) - len(parts))
+        return [Value(shape, factors) for shape, factors in zip(call.outputs, parts, strict=True)]
+
+    def _note_order(self, call: Call) -> None:
         for value in call.tensors:
             if value.tensor is not None:
                 self.order.setdefault(value.tensor, len(self.order))
-        if not outputs:
-            return None  # an assertion, a size
-        found = self._apply(call)
-        self._note_layer(node, call)
-        parts = [found] if isinstance(found, tuple) else list(found)
-        parts += [()] * (len(outputs) - len(parts))
-        values = [Value(shape, factors) for shape, factors in zip(outputs, parts, strict=True)]
-        return values if isinstance(node.meta["val"], list | tuple) else values[0]
 
-    def _apply(self, call: Call) -> Factors | list[Factors]:
-        rule = RULES.get(call.op)
+    def _apply(self, call: Call, rule: Rule | None) -> Factors | list[Factors]:
         if rule is None:
             self._lock_nested(call.args)
             return opaque(call)
@@ -211,21 +247,6 @@ class _Walk:
         for one in arg.values() if isinstance(arg, dict) else arg if isinstance(arg, list) else []:
             if isinstance(one, list | dict):
                 self._lock_nested(one)
-
-    def _arguments(self, node: Node) -> dict[str, Any]:
-        def resolve(arg: Any) -> Any:
-            if isinstance(arg, Node):
-                return self.values.get(arg)
-            if isinstance(arg, list | tuple):
-                return [resolve(one) for one in arg]
-            return arg
-
-        schema = getattr(node.target, "_schema", None)
-        arguments = schema.arguments if schema else []
-        defaults = {argument.name: argument.default_value for argument in arguments if argument.has_default_value()}
-        names = [argument.name for argument in arguments] or [str(at) for at in range(len(node.args))]
-        given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
-        return {name: resolve(given[name] if name in given else defaults[name]) for name in names}
 
     def _note_layer(self, node: Node, call: Call) -> None:
         """Note the operator's multiply-accumulates, and which weight makes which channels."""
@@ -251,6 +272,8 @@ class _Walk:
                 self.weights[node] = weight.tensor
                 if weight.shape[1] == 1 and int(call.args.get("groups", 1)) > 1:
                     self.depthwise.add(weight.tensor)
+                if call.op == "linear":
+                    self.linear.add(weight.tensor)
         count = self._calls[name] = self._calls.get(name, 0) + 1
         self.layers.append((name if count == 1 else f"{name}#{count}", call.op, axes, positions))
 
@@ -261,56 +284,3 @@ class _Walk:
                 self.labels.lock_value(one, "output of the network")
         for one in arg.values() if isinstance(arg, dict) else arg if isinstance(arg, list | tuple) else []:
             self._lock_outputs(one)
-
-    def _find_foldable(self, nodes: list[Node]) -> None:
-        uses: dict[str, int] = {}
-        for node in nodes:
-            for arg in node.all_input_nodes:
-                if arg.name in self._names:
-                    uses[arg.name] = uses.get(arg.name, 0) + 1
-        folded: set[str | None] = set()
-        for node in nodes:
-            before = node.args[0] if node.op == "call_function" and node.args else None
-            if not isinstance(before, Node) or before.op != "call_function" or len(before.users) != 1:
-                continue
-            if _op_name(node) == "batch_norm" and _op_name(before).startswith(("conv", "linear")):
-                owners = self._owner(before.args[1], uses), self._owner(node.args[3], uses)
-                norm = owners[1]
-            elif _op_name(before) == "batch_norm" and self._takes_scale(node):
-                owners = self._owner(before.args[3], uses), self._owner(node.args[1], uses)
-                norm = owners[0]
-            else:
-                continue
-            if None not in owners and norm not in folded:
-                folded.add(norm)
-                self.foldable.append((str(owners[0]), str(owners[1])))
-
-    def _takes_scale(self, node: Node) -> bool:
-        """Whether a scale and a shift of the channels can be put into the layer: nothing is padded in between."""
-        if _op_name(node) == "linear":
-            return len(node.meta["val"].shape) == 2
-        if not _op_name(node).startswith("conv") or "transpose" in _op_name(node):
-            return False
-        padding = self._arguments(node).get("padding", "same")
-        return padding == "valid" or (isinstance(padding, list | tuple) and not any(padding))
-
-    def _owner(self, arg: Any, uses: Mapping[str, int]) -> str | None:
-        name = self._names.get(arg.name) if isinstance(arg, Node) else None
-        return name.rpartition(".")[0] if name is not None and uses[arg.name] == 1 else None
-
-
-def module_of(node: Node) -> str:
-    """Return the path of the innermost module that a node came from."""
-    stack = node.meta.get("nn_module_stack") or {}
-    return str(list(stack.values())[-1][0]) if stack else ""
-
-
-def _op_name(node: Node) -> str:
-    target: Any = node.target
-    name = str(target._schema.name.split("::")[-1]) if hasattr(target, "_schema") else str(target)
-    return name if name.startswith("__") else name.rstrip("_")
-
-
-def _shapes(val: Any) -> tuple[tuple[int, ...], ...]:
-    found = val if isinstance(val, list | tuple) else [val]
-    return tuple(tuple(int(size) for size in one.shape) for one in found if isinstance(one, torch.Tensor))

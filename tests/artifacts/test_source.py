@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from edgeprune.artifacts.source import load_source
+from edgeprune.artifacts.subject import load_subject
 from edgeprune.errors import InputError, MissingError
 
 CODE = """
@@ -116,3 +117,28 @@ def test_timm_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_names(text: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         load_source(text)
+
+
+def test_a_part_of_a_network(path: Path) -> None:
+    path.write_text(CODE + "\ndef deep():\n    return nn.Sequential(small(), nn.Sequential(nn.Conv2d(4, 5, 1)))\n")
+    source = load_source(f"{path}:deep", input_shape=SHAPE, submodule="1")
+    assert (source.name, source.submodule, source.input_shape) == ("deep.1", "1", SHAPE)
+    assert [name for name, _ in source.model.named_parameters()] == ["0.weight", "0.bias"]
+    # What the part gets: a 3x3 convolution without padding makes 6x6 of 8x8.
+    assert [tuple(one.shape) for one in source.inputs] == [(1, 4, 6, 6)]
+    with pytest.raises(InputError, match="no module 'l'"):
+        load_source(f"{path}:deep", input_shape=SHAPE, submodule="l")
+
+
+def test_a_part_is_not_trained_on_the_networks_data(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="part of a network"):
+        load_subject(
+            f"{path}:small",
+            weights=None,
+            input_shape=SHAPE,
+            data=str(tmp_path / "data.npz"),
+            mean=None,
+            std=None,
+            seed=0,
+            submodule="0",
+        )

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
+from edgeprune.pruning.removal import Constant
 from edgeprune.pruning.slim import slim, slim_error
 from tests.nets import with_statistics
 
@@ -121,12 +122,19 @@ def check(model: nn.Module, seed: int) -> None:
     graph = trace(model, PIXELS)
     random = np.random.default_rng(seed)
     scores = {group.name: random.random(group.channels) for group in graph}
-    widths = {g.name: g.parts * int(random.integers(1, g.channels // g.parts, endpoint=True)) for g in graph if g.exact}
+    widths = {
+        group.name: group.least if random.random() < 0.3 else int(random.choice(group.possible))
+        for group in graph
+        if group.exact
+    }
     plan = WidthPlan.from_scores(graph, scores, widths)
     assert WidthPlan.from_json(graph, json.loads(json.dumps(plan.to_json()))) == plan
     small = slim(model, plan, check=False)
     assert slim_error(model, plan, small) < 1e-4
-    assert plan.params == sum(t.numel() for t in (*small.parameters(), *small.buffers()) if t.ndim)
+    # A layer that became a constant has a bias, whether it had one before or not.
+    constants = {name: one for name, one in small.named_modules() if isinstance(one, Constant)}
+    new = sum(one.bias.numel() for name, one in constants.items() if model.get_submodule(name).bias is None)
+    assert plan.params + new == sum(t.numel() for t in (*small.parameters(), *small.buffers()) if t.ndim)
     assert plan.macs == trace(small, PIXELS).macs()
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from edgeprune.errors import InputError
 from edgeprune.graph.call import Call
 from edgeprune.graph.plan import WidthPlan
-from edgeprune.graph.rules import RULES, rule
+from edgeprune.graph.rules import MODULE_RULES, RULES, rule
 from edgeprune.graph.trace import trace
 from edgeprune.pruning.slim import slim, slim_error
 
@@ -207,3 +207,34 @@ def test_a_rule_of_your_own():
             rule("edgeprune_test::double_it")(keeps_channels)
     finally:
         del RULES["double_it"]
+
+
+class Channelwise(nn.Module):
+    """A scale a channel through an operator that nobody has a rule for."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand(channels) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.special.bessel_j1(x) * self.scale.view(-1, 1, 1)
+
+
+def test_a_rule_for_a_module_of_your_own():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Channelwise(8), nn.Conv2d(8, 8, 1), Channelwise(8), nn.Conv2d(8, 4, 1))
+    assert list(trace(model, PIXELS).groups) == []
+
+    @rule(Channelwise)
+    def scales_channels(call: Call):
+        call.same(call.channel(call.x, 1), call.channel(call.tensor("scale"), 0), "no channels")
+        return call.x.factors
+
+    try:
+        graph = trace(model, PIXELS)
+        assert {group.name: group.modules for group in graph} == {"0": ("0", "1", "2"), "2": ("2", "3", "4")}
+        small = slim(model, WidthPlan.uniform(graph, 0.5))
+        assert [tuple(one.shape) for one in (small[1].scale, small[3].scale)] == [(4,), (4,)]
+        with pytest.raises(InputError, match="'Channelwise' already"):
+            rule(Channelwise)(scales_channels)
+    finally:
+        del MODULE_RULES[Channelwise]

@@ -224,3 +224,12 @@ def test_relative_error():
 def test_flat_tensors():
     one, two, three = torch.ones(1), torch.ones(2), torch.ones(3)
     assert [len(tensor) for tensor in flat_tensors({"a": one, "b": [two, (three, None)]})] == [1, 2, 3]
+
+
+def test_inexact_groups_are_cut_where_that_is_allowed():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.GroupNorm(1, 8), nn.Conv2d(8, 4, 1))
+    assert WidthPlan.uniform(trace(model, PIXELS), 0.5).widths == {"0": 8}
+    allowed = WidthPlan.uniform(trace(model, PIXELS, allow_inexact=True), 0.5)
+    assert allowed.widths == {"0": 4}
+    assert not allowed.exact
+    assert slim(model, allowed)[1].num_channels == 4
