@@ -230,6 +230,7 @@ def serve() -> None:
     try:
         stream.send({"agent": PROTOCOL, "python": sys.version.split()[0]})
         while True:
+            select.select([0], [], [])  # an idle agent has no folder that a kill could leave behind
             with tempfile.TemporaryDirectory(prefix="edgeprune-agent-") as folder:
                 _serve_one(stream, child, Path(folder))
     except Closed:
