@@ -31,9 +31,17 @@ def save(folder: Path, small: nn.Module, plan: WidthPlan, before: Cuts | None = 
         small: the compact network.
         plan: how it was cut.
         before: what had been cut already from the network that the code builds.
+
+    Raises:
+        InputError: the weights can't be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(small, str(folder / "model.safetensors"))
+    try:
+        save_model(small, str(folder / "model.safetensors"))
+    except SafetensorError as error:  # its word for whatever the file system says
+        raise InputError(
+            f"{folder / 'model.safetensors'} can't be written: {error}", remedy="make room, or choose another folder"
+        ) from error
     cuts = composed(before or {}, plan.cuts)
     stored = {name: {str(dim): kept.tolist() for dim, kept in dims.items()} for name, dims in sorted(cuts.items())}
     write_json(folder / "plan.json", PLAN, {**plan.to_json(), "cuts": stored})

@@ -88,7 +88,7 @@ class Workspace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave nothing behind where the same command would only fail again; else keep it for `--resume`."""
-        if isinstance(error, InputError | BudgetError | NumericsError):
+        if isinstance(error, InputError | BudgetError | NumericsError | OSError):
             self.discard()
 
     def discard(self) -> None:

@@ -32,6 +32,12 @@ def test_the_compact_network_comes_back_from_its_class(tmp_path: Path) -> None:
         assert torch.equal(back(X), small(X))
 
 
+def test_weights_that_can_not_be_written(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").mkdir()
+    with pytest.raises(InputError, match=r"model.safetensors can't be written: .*directory"):
+        saved(tmp_path)
+
+
 def test_another_network_is_refused(tmp_path: Path) -> None:
     saved(tmp_path)
     with pytest.raises(InputError):

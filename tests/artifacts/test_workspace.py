@@ -43,7 +43,7 @@ def test_the_bundle_appears_complete_and_the_rest_goes(tmp_path: Path) -> None:
     assert (work.out / "model.onnx").read_bytes() == b"x"
 
 
-@pytest.mark.parametrize("error", [BudgetError, InputError])
+@pytest.mark.parametrize("error", [BudgetError, InputError, OSError])
 def test_what_would_only_fail_again_leaves_nothing_behind(tmp_path: Path, error: type[Exception]) -> None:
     with pytest.raises(error), Workspace(tmp_path / "a" / "b" / "out", JOB):
         raise error("no")
