@@ -34,6 +34,20 @@ class Residual(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class Pyramid(nn.Module):
+    """Two levels of 8 channels, the coarse one enlarged to the fine one's size and added to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(3, 8, 1)
+        self.coarse = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.last = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine = self.fine(x)
+        return self.last(fine + functional.interpolate(self.coarse(x), size=fine.shape[-2:], mode="nearest"))
+
+
 class Depthwise(nn.Module):
     """Expand 3 -> 6, depthwise 6, project 6 -> 4."""
 

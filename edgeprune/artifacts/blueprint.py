@@ -85,9 +85,20 @@ def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _free_shapes(graph: onnx.GraphProto) -> None:
-    """Let each reshape work out its largest dimension, which is where the channels are after a flatten."""
+    """Take the number of channels out of constants.
+
+    Each reshape works out its largest dimension, which is where the channels are after a flatten; a resize is told the
+    sizes of the positions alone.
+    """
     constants = {one.name: one for one in graph.initializer}
     for node in graph.node:
+        if node.op_type == "Resize" and len(node.input) > 3 and node.input[3] in constants:
+            sizes = numpy_helper.to_array(constants[node.input[3]])
+            if len(sizes) > 2 and not any(one.name == "axes" for one in node.attribute):
+                positions = numpy_helper.from_array(sizes[2:].copy(), f"{node.name}.sizes")
+                graph.initializer.append(positions)
+                node.input[3] = positions.name
+                node.attribute.append(onnx.helper.make_attribute("axes", list(range(2, len(sizes)))))
         if node.op_type == "Reshape" and node.input[1] in constants:
             shape = numpy_helper.to_array(constants[node.input[1]]).copy()
             if -1 not in shape and 0 not in shape:

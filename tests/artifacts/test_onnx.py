@@ -13,7 +13,7 @@ from edgeprune.errors import InputError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.pruning.fuse import fuse
-from tests.nets import Depthwise, Residual
+from tests.nets import Depthwise, Pyramid, Residual
 
 X = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -79,7 +79,19 @@ def test_what_cannot_be_exported_is_one_line() -> None:
         export_onnx(Broken(), (X,))
 
 
-@pytest.mark.parametrize("network", [Residual, Depthwise])
+@pytest.mark.parametrize("width", [1, 5])
+def test_a_resize_follows_the_width(width: int) -> None:
+    graph = trace(Pyramid().eval(), X)
+    assert list(graph.groups) == ["fine"]
+    blueprint = Blueprint(Pyramid().eval(), graph)
+    small = blueprint.at(WidthPlan.from_scores(graph, {}, {"fine": width}))
+    assert run(small).shape == (1, 4, *X.shape[-2:])
+    sizes = {one.name: list(one.dims) for one in onnx.load_model_from_string(small).graph.initializer}
+    assert sizes["last.weight"] == [4, width, 1, 1]
+    assert sizes["upsample_nearest2d.sizes"] == [2]
+
+
+@pytest.mark.parametrize("network", [Residual, Depthwise, Pyramid])
 def test_a_blueprint_has_the_shapes_of_the_slow_way(network: type[nn.Module]) -> None:
     model = network().eval()
     graph = trace(model, X)
