@@ -99,7 +99,7 @@ def export(
         data: training and validation images, or a source of them as on the command line; None trains nothing.
         out: the bundle's folder; `runs/CLASS-TARGET` by default.
         progress: where to show it.
-        options: further fields of `edgeprune.job.Job`: epochs, threads, precision, seed, lock, force, resume ...
+        options: further fields of `edgeprune.job.Job`: epochs, threads, precision, seed, lock, submodule, force ...
 
     Returns:
         The result: `.content` as in `export --json`, `.exit_code`.
@@ -107,7 +107,7 @@ def export(
     Raises:
         EdgePruneError: as the command line's exit codes say.
     """
-    subject = python_subject(model, example_inputs, data)
+    subject = python_subject(model, example_inputs, data, options.get("submodule", ""))
     job = Job(
         model=subject.name,
         target=target,

@@ -122,7 +122,7 @@ def load_source(
     inputs: tuple[Any, ...] = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)),)
     _try(text, model, inputs)
     if submodule:
-        model, inputs = _part(model, submodule, inputs)
+        model, inputs = part_of(model, submodule, inputs)
     if weights is not None and made:
         model = bundles.load(weights, model).eval()
     digest = hashlib.sha256(f"{state_digest(model)}\n{model}\n".encode() + found.code).hexdigest()
@@ -141,8 +141,12 @@ def load_source(
     )
 
 
-def _part(model: nn.Module, name: str, inputs: tuple[Any, ...]) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
-    """Return a part of a network, with what it is called with when the network runs."""
+def part_of(model: nn.Module, name: str, inputs: tuple[Any, ...]) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """Return a part of a network, with what it is called with when the network runs on `inputs`.
+
+    Raises:
+        InputError: there is no such part, or it is not called with tensors alone.
+    """
     part = find_module(model, name)
     captured = captured_inputs(model, part, inputs)
     if not isinstance(captured, tuple) or not all(isinstance(one, torch.Tensor) for one in captured):

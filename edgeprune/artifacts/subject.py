@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from edgeprune.artifacts.source import load_source
+from edgeprune.artifacts.source import load_source, part_of
 from edgeprune.errors import InputError
 from edgeprune.pruning.slim import Cuts
 from edgeprune.training.data import Data, load_data
@@ -66,11 +66,7 @@ def load_subject(
     """
     source = load_source(model, weights=weights, input_shape=input_shape, submodule=submodule, seed=seed)
     named = data or source.data
-    if named and source.submodule:
-        raise InputError(
-            f"data {named} can't be used with a part of a network alone: its outputs are no classes",
-            remedy="leave out --data",
-        )
+    _refuse_data(named, source.submodule)
     images = (
         load_data(named, mean=mean or source.mean, std=std or source.std, input_shape=source.input_shape, seed=seed)
         if named
@@ -89,16 +85,29 @@ def load_subject(
     )
 
 
-def python_subject(model: nn.Module, example_inputs: Any, data: Data | str | None) -> Subject:
-    """Take a network and an example input as Python objects; `data` may be a source as on the command line.
+def python_subject(model: nn.Module, example_inputs: Any, data: Data | str | None, submodule: str = "") -> Subject:
+    """Take a network, or a part of it, and an example input as Python objects.
+
+    `data` may be a source as on the command line.
 
     Raises:
-        InputError: the example input does not hold one sample.
+        InputError: the example input does not hold one sample, or the part can't be taken.
     """
+    _refuse_data(data, submodule)
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     first = next((one for one in inputs if isinstance(one, torch.Tensor)), None)
     if first is None or not first.ndim or first.shape[0] != 1:
         shape = tuple(first.shape) if first is not None else type(example_inputs).__name__
         raise InputError(f"the example input is {shape}, not one sample", remedy="latency is that of batch size 1")
     images = load_data(data, input_shape=tuple(first.shape)) if isinstance(data, str) else data
-    return Subject(type(model).__name__, "", {}, model, inputs, images, state_digest(model), tuple(first.shape))
+    name = f"{type(model).__name__}.{submodule}" if submodule else type(model).__name__
+    if submodule:
+        model, inputs = part_of(model, submodule, inputs)
+    return Subject(name, "", {}, model, inputs, images, state_digest(model), tuple(first.shape), submodule)
+
+
+def _refuse_data(data: object, submodule: str) -> None:
+    if data is not None and submodule:
+        raise InputError(
+            f"data can't be used with {submodule} alone: its outputs are no classes", remedy="leave the data out"
+        )

@@ -7,8 +7,9 @@ the gate of a squeeze-and-excitation.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from torch.fx import Node
 
@@ -42,10 +43,14 @@ class Flow:
                 found.add(node)
         return found
 
+    @cached_property
+    def _moving(self) -> set[Node]:
+        return self.alive(())
+
     def carried(self, constant: Collection[str]) -> bool:
         """Say whether the outputs still depend on the input, and every constant joins something that does."""
-        before, now = self.alive(()), self.alive(constant)
-        for node in before - now:
+        now = self.alive(constant)
+        for node in self._moving - now:
             if node.op == "output":
                 return False
             users = [user for user in node.users if user in now]
@@ -68,16 +73,17 @@ def with_removable(
     constant: set[str] = set()
     found = dict(groups)
     for name, group in groups.items():
-        readers = set(_readers(group, axes, outputs))
+        readers = _readers(group, axes, outputs)
         if group.exact and readers and flow.carried(constant | readers):
             constant |= readers
             found[name] = replace(group, removable=True)
     return found
 
 
-def _readers(group: ChannelGroup, axes: Mapping[tuple[str, int], Axis], outputs: Mapping[str, int]) -> Iterator[str]:
+def _readers(group: ChannelGroup, axes: Mapping[tuple[str, int], Axis], outputs: Mapping[str, int]) -> set[str]:
     """Return the weights that read the group and nothing else; none at all where one reads something else too."""
     found = [slot for slot in group.slots if slot.tensor in outputs and slot.dim == 1 - outputs[slot.tensor]]
     alone = [slot.tensor for slot in found if list(axes[slot.tensor, slot.dim].parts) == [group.name]]
-    if len(alone) == len(found) and not any(axes[slot.tensor, slot.dim].fixed for slot in found):
-        yield from alone
+    if len(alone) < len(found) or any(axes[slot.tensor, slot.dim].fixed for slot in found):
+        return set()
+    return set(alone)

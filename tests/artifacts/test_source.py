@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from edgeprune.artifacts.source import load_source
-from edgeprune.artifacts.subject import load_subject
+from edgeprune.artifacts.subject import load_subject, python_subject
 from edgeprune.errors import InputError, MissingError
 
 CODE = """
@@ -130,8 +130,15 @@ def test_a_part_of_a_network(path: Path) -> None:
         load_source(f"{path}:deep", input_shape=SHAPE, submodule="l")
 
 
+def test_a_part_of_a_network_from_python() -> None:
+    whole = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 1))
+    subject = python_subject(whole, torch.randn(SHAPE), None, "1")
+    assert subject.model is whole[1]
+    assert (subject.name, subject.example_inputs[0].shape, subject.input_shape) == ("Sequential.1", (1, 4, 6, 6), SHAPE)
+
+
 def test_a_part_is_not_trained_on_the_networks_data(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="part of a network"):
+    with pytest.raises(InputError, match="data can't be used with 0 alone"):
         load_subject(
             f"{path}:small",
             weights=None,
