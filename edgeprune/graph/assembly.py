@@ -48,7 +48,8 @@ class Assembly:
         self.depthwise = depthwise
         self.linear = linear
         self.places = {place: solution.component[ids] for place, ids in places.items()}
-        self.locked = dict(solution.locked)
+        self.reasons = [*solution.reasons]
+        self.locked = solution.locked.copy()
         self._members = self._find_members()
         self._group_of = np.full(self._count, -1)
         self._row_of = np.zeros(self._count, dtype=np.int64)
@@ -71,24 +72,24 @@ class Assembly:
         """Return the output channels that stay, by reason."""
         modules: dict[str, dict[str, int]] = {}
         for tensor, dim in self.outputs.items():
-            for channel in self.places[tensor, dim].tolist():
-                if self._group_of[channel] < 0:
-                    reason = self.locked.get(channel, "nothing else depends on it")
-                    counts = modules.setdefault(reason, {})
-                    name = tensor.rpartition(".")[0]
-                    counts[name] = counts.get(name, 0) + 1
+            channels = self.places[tensor, dim]
+            found, numbers = np.unique(self.locked[channels[self._group_of[channels] < 0]], return_counts=True)
+            for which, number in zip(found.tolist(), numbers.tolist(), strict=True):
+                reason = self.reasons[which] if which >= 0 else "nothing else depends on it"
+                counts = modules.setdefault(reason, {})
+                name = tensor.rpartition(".")[0]
+                counts[name] = counts.get(name, 0) + number
         return tuple(Locked(tuple(counts), sum(counts.values()), reason) for reason, counts in modules.items())
 
     def _find_members(self) -> list[_Members]:
         """Return the channels of each group, groups in the order of execution."""
-        signature, slot_count = self._signatures()
-        open_ones = slot_count > 1
-        open_ones[list(self.locked)] = False
+        signature, shared = self._signatures()
+        open_ones = shared & (self.locked < 0)
         bound = balance.equations(self.solution.balances, open_ones)
-        salts = np.random.default_rng(1).integers(1, 2**63, len(bound), dtype=np.uint64)
-        signature += (bound.astype(np.uint64) * salts[:, None]).sum(axis=0, dtype=np.uint64)
+        salts = np.random.default_rng(1).integers(1, 2**63, bound.shape[0], dtype=np.int64)
+        signature += (bound.T @ salts).view(np.uint64)
         runs = _same(signature, np.flatnonzero(open_ones))
-        coefficients = bound[:, [run[0] for run in runs]]
+        coefficients = bound[:, [run[0] for run in runs]].toarray()
         free = [run for which, run in enumerate(runs) if not coefficients[:, which].any()]
         members = [_Members(run) for run in free if len(run) > 1]
         self._lock((run for run in free if len(run) == 1), "all of them are one channel")
@@ -102,26 +103,26 @@ class Assembly:
 
     def _lock(self, runs: Iterable[np.ndarray], reason: str) -> None:
         for run in runs:
-            for channel in run.tolist():
-                self.locked.setdefault(channel, reason)
+            self.locked[run[self.locked[run] < 0]] = len(self.reasons)
+        self.reasons.append(reason)
 
     def _signatures(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each channel a hash of the (place, entries) it reaches into, and in how many places it is."""
+        """Return for each channel a hash of the (place, entries) it reaches into, and whether there are several."""
         signature = np.zeros(self._count, dtype=np.uint64)
-        slot_count = np.zeros(self._count, dtype=np.int64)
-        random = np.random.default_rng(0)
-        for channels in self.places.values():
-            found, entries = np.unique(channels, return_counts=True)
-            salt, step = random.integers(1, 2**63, 2, dtype=np.uint64)
-            signature[found] += salt + entries.astype(np.uint64) * (step | np.uint64(1))
-            slot_count[found] += 1
-        return signature, slot_count
+        place = np.full(self._count, -1)
+        shared = np.zeros(self._count, dtype=bool)
+        salts = np.random.default_rng(0).integers(1, 2**63, len(self.places), dtype=np.uint64)
+        for which, (channels, salt) in enumerate(zip(self.places.values(), salts, strict=True)):
+            np.add.at(signature, channels, salt)
+            shared[channels] |= place[channels] >= 0
+            place[channels] = which
+        return signature, shared
 
     def _find_groups(self) -> dict[str, ChannelGroup]:
         slots: list[list[Slot]] = [[] for _ in self._members]
         for (tensor, dim), channels in self.places.items():
             owners = self._group_of[channels]
-            for which in np.unique(owners[owners >= 0]).tolist():
+            for which, _ in _counts(owners):
                 entries = np.flatnonzero(owners == which)
                 slots[which] += _slots(tensor, dim, entries, self._row_of[channels[entries]])
         groups: dict[str, ChannelGroup] = {}
@@ -152,13 +153,20 @@ class Assembly:
         return self.outputs.get(slot.tensor) == slot.dim and slot.tensor not in self.depthwise
 
     def _axis_of(self, channels: np.ndarray) -> Axis:
-        owners = self._group_of[channels]
-        found, counts = np.unique(owners[owners >= 0], return_counts=True)
+        counts = _counts(self._group_of[channels])
         parts: dict[str, float] = {}
-        for which, count in zip(found.tolist(), counts.tolist(), strict=True):
+        for which, count in counts:
             size = len(self._members[which].channels)
             parts[self._names[which]] = count // size if count % size == 0 else count / size
-        return Axis(len(channels) - int(counts.sum()), parts)
+        return Axis(len(channels) - sum(count for _, count in counts), parts)
+
+
+def _counts(owners: np.ndarray) -> list[tuple[int, int]]:
+    """Return which groups own entries, and how many each; nearly always there is one, or none."""
+    if not len(owners) or (owners == owners[0]).all():
+        return [(int(owners[0]), len(owners))] if len(owners) and owners[0] >= 0 else []
+    found, counts = np.unique(owners[owners >= 0], return_counts=True)
+    return list(zip(found.tolist(), counts.tolist(), strict=True))
 
 
 def _slots(tensor: str, dim: int, entries: np.ndarray, rows: np.ndarray) -> list[Slot]:

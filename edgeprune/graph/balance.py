@@ -18,14 +18,23 @@ _FINEST = 8
 """Lengths n, n/2 ... n/_FINEST of each run are tried as the length of a part."""
 
 
-def equations(balances: Sequence[Sequence[np.ndarray]], open_ones: np.ndarray) -> np.ndarray:
+def equations(balances: Sequence[Sequence[np.ndarray]], open_ones: np.ndarray) -> csr_matrix:
     """Return one row an equation, one column a channel: sum(row * removed) must be 0. Locked channels have zeros."""
-    rows = [np.zeros((0, len(open_ones)), dtype=np.int64)]
-    for runs in balances:
-        counts = np.stack([np.bincount(run, minlength=len(open_ones)) for run in runs])
-        rows.append((counts[1:] - counts[0]) * open_ones)
-    found = np.concatenate(rows)
-    return np.unique(found[found.any(axis=1)], axis=0)
+    rows, columns, signs = [], [], []
+    count = 0
+    for first, *others in balances:
+        for other in others:
+            rows.append(np.full(len(other) + len(first), count))
+            columns += [other, first]
+            signs += [np.ones(len(other), np.int64), np.full(len(first), -1)]
+            count += 1
+    empty = np.zeros(0, np.int64)
+    at, to, sign = (np.concatenate([*parts, empty]) for parts in (rows, columns, signs))
+    found = csr_matrix((sign * open_ones[to], (at, to)), shape=(count, len(open_ones)))
+    found.eliminate_zeros()
+    keys = found @ np.random.default_rng(2).integers(1, 2**40, len(open_ones))
+    _, different = np.unique(keys, return_index=True)
+    return found[different[keys[different] != 0]]
 
 
 def parts(sizes: np.ndarray, coefficients: np.ndarray) -> list[tuple[int, np.ndarray]]:

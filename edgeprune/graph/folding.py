@@ -9,23 +9,23 @@ from torch.fx import Node
 from edgeprune.graph.nodes import arguments, op_name
 
 
-def find_foldable(nodes: Sequence[Node], names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def find_foldable(nodes: Sequence[Node], names: Mapping[Node, str]) -> tuple[tuple[str, str], ...]:
     """Return pairs of modules, the first of which feeds the second alone; one of the two is a BatchNorm.
 
     Args:
         nodes: in the order of execution.
         names: the placeholders that are parameters and buffers -> their names.
     """
-    uses: dict[str, int] = {}
+    uses: dict[Node, int] = {}
     for node in nodes:
         for arg in node.all_input_nodes:
-            if arg.name in names:
-                uses[arg.name] = uses.get(arg.name, 0) + 1
+            if arg in names:
+                uses[arg] = uses.get(arg, 0) + 1
 
     def owner(arg: object) -> str:
         """Return the module of a tensor that is used once; else nothing."""
-        name = names.get(arg.name) if isinstance(arg, Node) else None
-        return name.rpartition(".")[0] if name is not None and isinstance(arg, Node) and uses[arg.name] == 1 else ""
+        name = names.get(arg) if isinstance(arg, Node) else None
+        return name.rpartition(".")[0] if name is not None and isinstance(arg, Node) and uses[arg] == 1 else ""
 
     found: list[tuple[str, str]] = []
     folded: set[str] = set()

@@ -48,14 +48,16 @@ class Solution:
 
     Attributes:
         component: the channel that each label belongs to.
-        locked: channel -> the first reason why it must stay.
+        locked: for each channel, which of `reasons` is the first why it must stay; -1 where there is none.
+        reasons: in words.
         inexact: channels whose removal differs from zeroing them.
         roles: what happens to channels on the way, such as `stream` (something is added to them) -> those channels.
         balances: runs of channels; from each run of one entry equally many must go.
     """
 
     component: np.ndarray
-    locked: dict[int, str]
+    locked: np.ndarray
+    reasons: tuple[str, ...]
     inexact: np.ndarray
     roles: dict[str, np.ndarray]
     balances: tuple[tuple[np.ndarray, ...], ...]
@@ -126,10 +128,10 @@ class Labels:
         columns = np.concatenate([pair[1] for pair in self._equal] or [np.zeros(0, np.int64)])
         graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(self.count, self.count))
         _, component = connected_components(graph, directed=False)
-        locked: dict[int, str] = {}
-        for ids, reason in self._locks:
-            for one in np.unique(component[ids]).tolist():
-                locked.setdefault(one, reason)
+        count = int(component.max(initial=-1)) + 1
+        locked = np.full(count, -1)
+        for which in reversed(range(len(self._locks))):
+            locked[component[self._locks[which][0]]] = which
         inexact = np.unique(component[np.concatenate(self._inexact or [np.zeros(0, np.int64)])])
         roles = {
             role: np.unique(component[np.concatenate([*ids, np.zeros(0, np.int64)])])
@@ -137,7 +139,8 @@ class Labels:
         }
         balances = [tuple(component[run] for run in runs) for runs in self._balances]
         balances += [runs for ids in self._grids if len(runs := _uneven_runs(component[ids])) > 1]
-        return Solution(component, locked, inexact, roles, tuple(balances))
+        reasons = tuple(reason for _, reason in self._locks)
+        return Solution(component, locked, reasons, inexact, roles, tuple(balances))
 
 
 def _uneven_runs(components: np.ndarray) -> tuple[np.ndarray, ...]:

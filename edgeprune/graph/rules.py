@@ -97,7 +97,7 @@ RULES: dict[str, Rule] = {
 
 
 MODULE_RULES: dict[type[nn.Module], Rule] = {}
-"""Rules of whole modules, for what `torch.export` shows of them can't be followed."""
+"""Rules of whole modules, for what their operators show can't be followed."""
 
 
 def rule(what: str | type[nn.Module]) -> Callable[[Rule], Rule]:

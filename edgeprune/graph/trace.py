@@ -1,7 +1,7 @@
 """nn.Module + example input -> ChannelGraph.
 
-The network is exported with `torch.export` (no data is computed), walked once, and every operator's rule says which
-entries of which tensors are one channel. The connected components of these equalities are the channels.
+The network's operators are recorded in one run without data, walked once, and every operator's rule says which entries
+of which tensors are one channel. The connected components of these equalities are the channels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import nn
-from torch.export import ExportedProgram
 from torch.fx import Node
 
 from edgeprune.errors import InputError
@@ -30,6 +29,7 @@ from edgeprune.graph.labels import Factor, Labels, Value
 from edgeprune.graph.layers import Layer
 from edgeprune.graph.nodes import arguments, module_of, op_name, shapes_of
 from edgeprune.graph.pointwise import opaque
+from edgeprune.graph.record import Recording, record
 from edgeprune.graph.regions import Region, find_regions
 from edgeprune.graph.rules import MODULE_RULES, RULES
 
@@ -47,7 +47,7 @@ def trace(
     """Find the channel groups of a network.
 
     Args:
-        model: any module that torch.export can trace in eval mode; it is left as it was.
+        model: any module whose forward pass in eval mode does the same whatever is in its inputs; it is left as it was.
         example_inputs: a tensor, a tuple of positional arguments or a dict of named ones, of the batch size that will
             run (usually 1).
         lock: patterns (fnmatch) of names of modules or groups whose output channels must all stay; `layer1` stands for
@@ -58,28 +58,15 @@ def trace(
             from the one with them zeroed, and has to be trained.
 
     Raises:
-        InputError: the network can't be traced, with what torch.export said; no such submodule; a lock matches nothing.
+        InputError: the network can't be traced, with what it said; no such submodule; a lock matches nothing.
     """
     inputs = as_inputs(example_inputs)
     part = model
     if submodule:
         part = find_module(model, submodule)
         inputs = captured_inputs(model, part, inputs)
-    graph = _Walk(part, _export(part, inputs), inputs, submodule).graph()
+    graph = _Walk(part, record(part, inputs), inputs, submodule).graph()
     return replace(_lock_matching(graph, model, lock), allow_inexact=allow_inexact)
-
-
-def _export(model: nn.Module, inputs: tuple[Any, ...] | Mapping[str, Any]) -> ExportedProgram:
-    positional, named = ((), dict(inputs)) if isinstance(inputs, Mapping) else (inputs, None)
-    try:
-        with eval_mode(model), torch.no_grad():
-            return torch.export.export(model, positional, named, strict=False)
-    except Exception as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(
-            f"{type(model).__name__} can't be traced: {said[0]}",
-            remedy="check that the example input fits the network; a part of it can be traced with submodule=",
-        ) from error
 
 
 def _lock_matching(graph: ChannelGraph, model: nn.Module, patterns: tuple[str, ...]) -> ChannelGraph:
@@ -101,17 +88,17 @@ def _lock_matching(graph: ChannelGraph, model: nn.Module, patterns: tuple[str, .
 
 
 class _Walk:
-    """One pass over the exported graph."""
+    """One pass over the recorded calls."""
 
     def __init__(
         self,
         model: nn.Module,
-        program: ExportedProgram,
+        recording: Recording,
         inputs: tuple[Any, ...] | Mapping[str, Any],
         submodule: str,
     ) -> None:
         self.model = model
-        self.program = program
+        self.recording = recording
         self.inputs = inputs
         self.submodule = submodule
         self.labels = Labels()
@@ -130,13 +117,11 @@ class _Walk:
         for name, tensor in state.items():
             names_of.setdefault(id(tensor), []).append(self._prefix + name)
         self._alike = {name: names for names in names_of.values() for name in names}
-        signature = program.graph_signature
-        names: Mapping[str, str] = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-        self._names = {node: self._prefix + name for node, name in names.items()}
+        self._names = {node: self._prefix + name for node, name in recording.names.items()}
         self._calls: dict[str, int] = {}
 
     def graph(self) -> ChannelGraph:
-        nodes = list(self.program.graph.nodes)
+        nodes = self.recording.nodes
         regions = find_regions(nodes, self.model, MODULE_RULES)
         for node in nodes:
             if node.op == "placeholder":
@@ -172,17 +157,15 @@ class _Walk:
         )
 
     def _flow(self, nodes: list[Node]) -> Flow:
-        given = set(self.program.graph_signature.user_inputs)
-        inputs = [node for node in nodes if node.name in given]
         ops = {node: op_name(node) for node in nodes if node.op == "call_function"}
-        return Flow(nodes, inputs, self.weights, ops)
+        return Flow(nodes, self.recording.inputs, self.weights, ops)
 
     def _placeholder(self, node: Node) -> Value | None:
         tensor = node.meta.get("val")
         if not isinstance(tensor, torch.Tensor):
             return None
         shape = tuple(int(size) for size in tensor.shape)
-        name = self._names.get(node.name)
+        name = self._names.get(node)
         if name is None or name not in self.shapes:
             return Value(shape)
         name = self._alike[name][0]
@@ -210,7 +193,7 @@ class _Walk:
             return
         given: dict[str, Any] = {}
         for one in region.inputs:
-            name = self._names.get(one.name, "").removeprefix(f"{self._prefix}{region.path}.")
+            name = self._names.get(one, "").removeprefix(f"{self._prefix}{region.path}.")
             given[name or ("input" if "input" not in given else f"input_{len(given)}")] = self.values.get(one)
         shapes = [shapes_of(one) for one in region.results]
         outputs = tuple(shape[0] for shape in shapes if len(shape) == 1)

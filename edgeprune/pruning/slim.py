@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from edgeprune.errors import EdgePruneError, InputError, NumericsError
+from edgeprune.graph.copies import copied, tensor_at
 from edgeprune.graph.inputs import call_with, eval_mode, find_module
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.pruning.attributes import match_attributes
@@ -57,7 +58,7 @@ def cut(model: nn.Module, cuts: Cuts) -> nn.Module:
     """
     late = {name: dims for name, dims in cuts.items() if _will_appear(model, name, cuts)}
     small = copied(
-        model, {name: _sliced(_tensor(model, name), dims, name) for name, dims in cuts.items() if name not in late}
+        model, {name: _sliced(tensor_at(model, name), dims, name) for name, dims in cuts.items() if name not in late}
     )
     for before, after in zip(model.modules(), small.modules(), strict=True):
         match_attributes(after, before)
@@ -72,7 +73,7 @@ def masked(model: nn.Module, plan: WidthPlan) -> nn.Module:
     """
     replaced = {}
     for name, dims in plan.cuts.items():
-        tensor = _tensor(model, name)
+        tensor = tensor_at(model, name)
         if not tensor.is_floating_point() or name.endswith((".running_mean", ".running_var")):
             continue
         data = tensor.detach().clone()
@@ -172,38 +173,11 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return relative if np.isfinite(relative) else float("inf")
 
 
-def copied(model: nn.Module, replaced: Mapping[str, torch.Tensor]) -> nn.Module:
-    """Return a deep copy of `model` in which the tensors of these names, and all other names of theirs, are replaced.
-
-    Raises:
-        InputError: the network holds something that can't be copied.
-    """
-    memo: dict[int, Any] = {id(_tensor(model, name)): tensor for name, tensor in replaced.items()}
-    try:
-        return copy.deepcopy(model, memo)
-    except Exception as error:
-        raise InputError(
-            f"{type(model).__name__} can't be copied: {str(error).splitlines()[0]}",
-            remedy="remove what hooks or torch.nn.utils.weight_norm have attached to it, or load it into a new one",
-        ) from error
-
-
 def _will_appear(model: nn.Module, name: str, cuts: Cuts) -> bool:
     """Whether a tensor is the bias of a layer that has none, but gets one because the same cuts make it a constant."""
     path, _, last = name.rpartition(".")
     emptied = any(len(kept) == 0 for kept in cuts.get(f"{path}.weight", {}).values())
     return last == "bias" and emptied and getattr(model.get_submodule(path), last, None) is None
-
-
-def _tensor(model: nn.Module, name: str) -> torch.Tensor:
-    path, _, last = name.rpartition(".")
-    try:
-        found = getattr(model.get_submodule(path), last)
-    except AttributeError:
-        found = None
-    if not isinstance(found, torch.Tensor):
-        raise InputError(f"the network has no tensor {name!r}", remedy="use the network that the plan was made for")
-    return found
 
 
 def _sliced(tensor: torch.Tensor, dims: Mapping[int, np.ndarray], name: str) -> torch.Tensor:

@@ -19,8 +19,9 @@ from torch import nn
 
 from edgeprune.errors import EdgePruneError
 from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.copies import copied
 from edgeprune.graph.plan import WidthPlan
-from edgeprune.pruning.slim import TOLERANCE, copied, cut, run_on_examples, slim_error
+from edgeprune.pruning.slim import TOLERANCE, cut, run_on_examples, slim_error
 
 
 def verified(model: nn.Module, graph: ChannelGraph, *, seed: int = 0) -> ChannelGraph:

@@ -14,7 +14,7 @@ channels is removed; with --branches, all of every group that may go as a whole,
               in an exact group
     error     max |compact - masked| / max |masked|
     onnx      max |ONNX Runtime - compact| / max |compact| after fusion and export; a dash without --onnx
-    trace     seconds for torch.export, rules and groups
+    trace     seconds for recording, rules and groups
     verify    seconds for the trial with random halves
     slim      seconds for the cut, without its check
 """
