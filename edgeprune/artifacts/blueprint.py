@@ -51,7 +51,9 @@ class Blueprint:
 
     def at(self, plan: WidthPlan) -> bytes:
         """Return the network at `plan` as a serialized ONNX model; weights are those of the dense network."""
-        proto = _cut_onnx(self._dense, self.graph, plan)
+        # Sizes that the network's code reads are constants of the exported graph.
+        written = any(not key.endswith(".groups") for key in plan.cuts.attributes)
+        proto = self.exported(plan) if written else _cut_onnx(self._dense, self.graph, plan)
         try:
             shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
         except shape_inference.InferenceError:
@@ -122,27 +124,24 @@ def _cut_onnx(dense: onnx.ModelProto, graph: ChannelGraph, plan: WidthPlan) -> o
     proto = onnx.ModelProto()
     proto.CopyFrom(_without_weights(dense))
     cuts = plan.cuts
-    rows = {}
     emptied = []
     for initializer in dense.graph.initializer:
         source = _slot_of(initializer.name, graph)
-        dims = cuts.get(source or "", {})
+        dims = cuts.tensors.get(source or "", {})
         if source is not None and source != initializer.name:
             dims = {dim: kept for dim, kept in dims.items() if dim == 0}
         if dims:
             array = numpy_helper.to_array(initializer)
-            before = array.shape[0] if array.ndim else 1
             for dim, kept in dims.items():
                 array = array.take(kept, axis=dim)
-            rows[initializer.name] = (before, array.shape[0])
             emptied += [initializer.name] * (array.size == 0)
             initializer = numpy_helper.from_array(np.ascontiguousarray(array), initializer.name)
         proto.graph.initializer.append(initializer)
     for node in proto.graph.node:
         group = next((one for one in node.attribute if one.name == "group" and one.i > 1), None)
-        if group is not None and node.input[1] in rows:
-            before, after = rows[node.input[1]]
-            group.i = max(1, group.i * after // before)
+        if group is not None:
+            module = node.input[1].rpartition(".")[0]
+            group.i = max(1, cuts.attributes.get(f"{module}.groups", group.i))
     drop_empty(proto.graph, emptied)
     return proto
 

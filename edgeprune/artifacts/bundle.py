@@ -15,9 +15,10 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from edgeprune.errors import InputError
+from edgeprune.graph.cuts import Cuts
 from edgeprune.graph.plan import SCHEMA as PLAN
 from edgeprune.graph.plan import WidthPlan
-from edgeprune.pruning.slim import Cuts, cut
+from edgeprune.pruning.slim import cut
 from edgeprune.records import read_json, write_bytes, write_json
 
 MANIFEST = "edgeprune.manifest/1"
@@ -42,19 +43,7 @@ def save(folder: Path, small: nn.Module, plan: WidthPlan, before: Cuts | None = 
         raise InputError(
             f"{folder / 'model.safetensors'} can't be written: {error}", remedy="make room, or choose another folder"
         ) from error
-    cuts = composed(before or {}, plan.cuts)
-    stored = {name: {str(dim): kept.tolist() for dim, kept in dims.items()} for name, dims in sorted(cuts.items())}
-    write_json(folder / "plan.json", PLAN, {**plan.to_json(), "cuts": stored})
-
-
-def composed(first: Cuts, then: Cuts) -> Cuts:
-    """Return the one cut that does both: the indices of `then` count the entries that `first` has left."""
-    cuts = {name: dict(dims) for name, dims in first.items()}
-    for name, dims in then.items():
-        for dim, kept in dims.items():
-            left = cuts.setdefault(name, {}).get(dim)
-            cuts[name][dim] = kept if left is None else left[kept]
-    return cuts
+    write_json(folder / "plan.json", PLAN, {**plan.to_json(), **(before or Cuts()).then(plan.cuts).to_json()})
 
 
 def read_cuts(bundle: Path) -> Cuts:
@@ -63,11 +52,7 @@ def read_cuts(bundle: Path) -> Cuts:
     Raises:
         InputError: not a bundle.
     """
-    content = read_json(bundle / "plan.json", PLAN)
-    return {
-        tensor: {int(dim): np.asarray(kept, dtype=np.int64) for dim, kept in dims.items()}
-        for tensor, dims in content["cuts"].items()
-    }
+    return Cuts.from_json(read_json(bundle / "plan.json", PLAN))
 
 
 def load(bundle: str | Path, model: nn.Module) -> nn.Module:

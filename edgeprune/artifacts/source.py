@@ -29,8 +29,8 @@ from torch import nn
 from edgeprune.artifacts import bundle as bundles
 from edgeprune.artifacts.weights import load_weights
 from edgeprune.errors import InputError, MissingError, nearest
+from edgeprune.graph.cuts import Cuts
 from edgeprune.graph.inputs import captured_inputs, find_module
-from edgeprune.pruning.slim import Cuts
 from edgeprune.training.data import DIGITS_NORMALISATION
 from edgeprune.training.demo import DEMO_INPUT, demo_model
 from edgeprune.training.state import state_digest
@@ -45,7 +45,7 @@ class Source:
     Attributes:
         name: as a person would name it, such as `resnet56`.
         origin: what names the network that the code builds: for a bundle, what that was made from.
-        cuts: what a bundle has already cut from that network: tensor -> dimension -> entries kept.
+        cuts: what a bundle has already cut from that network.
         model: the network, in eval mode, on the CPU; or the part of it that was asked for.
         input_shape: of the network's one input, the batch size first.
         inputs: what `model` is called with: random numbers, or what the part gets when the network runs on them.
@@ -129,7 +129,7 @@ def load_source(
     return Source(
         name=f"{found.name}.{submodule}" if submodule else found.name,
         origin=origin,
-        cuts=bundles.read_cuts(weights) if weights is not None and made else {},
+        cuts=bundles.read_cuts(weights) if weights is not None and made else Cuts(),
         model=model,
         input_shape=tuple(shape),
         inputs=inputs,

@@ -12,7 +12,7 @@ from torch import nn
 
 from edgeprune.artifacts.source import load_source, part_of
 from edgeprune.errors import InputError
-from edgeprune.pruning.slim import Cuts
+from edgeprune.graph.cuts import Cuts
 from edgeprune.training.data import Data, load_data
 from edgeprune.training.state import state_digest
 
@@ -103,7 +103,7 @@ def python_subject(model: nn.Module, example_inputs: Any, data: Data | str | Non
     name = f"{type(model).__name__}.{submodule}" if submodule else type(model).__name__
     if submodule:
         model, inputs = part_of(model, submodule, inputs)
-    return Subject(name, "", {}, model, inputs, images, state_digest(model), tuple(first.shape), submodule)
+    return Subject(name, "", Cuts(), model, inputs, images, state_digest(model), tuple(first.shape), submodule)
 
 
 def _refuse_data(data: object, submodule: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from edgeprune.graph.labels import Factor, Labels, Value
+from edgeprune.graph.sizes import Size
 
 Factors = tuple[Factor, ...]
 
@@ -23,6 +24,7 @@ class Call:
         outputs: shapes of the tensors that come out.
         labels: where to tie and lock.
         where: the module that calls it.
+        sizes: the attributes of modules that are among the arguments.
     """
 
     op: str
@@ -30,6 +32,7 @@ class Call:
     outputs: tuple[tuple[int, ...], ...]
     labels: Labels
     where: str = ""
+    sizes: tuple[Size, ...] = ()
 
     def tensor(self, *names: str) -> Value:
         """Return the first of the named arguments that is a tensor."""
@@ -64,6 +67,19 @@ class Call:
     def dim(self, name: str = "dim", *, of: Value) -> int:
         """Return the named argument as a dimension counted from the front."""
         return self.dims(name, of=of)[0]
+
+    def origins(self, values: Sequence[int]) -> list[Size | None]:
+        """Return for each of the argument's `values` the attribute that it came from, if any."""
+        left = list(self.sizes)
+        found = [next((size for size in left if size == value), None) for value in values]
+        if len(set(values)) < len(values) == len(left) and [*values] == left:
+            return list(left)
+        return found
+
+    def keeps_size(self, size: Size | None, ids: np.ndarray | None) -> None:
+        """Say that the attribute that `size` came from is the number of these channels; None can't change."""
+        if size is not None:
+            self.labels.sized(size.key, size.each, ids)
 
     def channel(self, value: Value, dim: int) -> np.ndarray | None:
         """Return one label an entry of dimension `dim`, or None where it is no channel dimension."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeprune.errors import InputError, nearest
 from edgeprune.graph.layers import Axis, Layer
+from edgeprune.graph.sizes import SizeAttribute
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +105,7 @@ class ChannelGraph:
         example_inputs: what the network was traced with: positional arguments, or named ones.
         aliases: names of tensors that have another name, which counts.
         submodule: the part of the network that was traced; empty for all of it. Names are those of the whole network.
+        attributes: sizes that modules keep, such as `layer1.0.width`, and how they follow from the groups.
         allow_inexact: groups whose cut is inexact by nature may be narrowed as well.
     """
 
@@ -117,6 +119,7 @@ class ChannelGraph:
     outputs: Mapping[str, int] = field(repr=False, default_factory=dict)
     aliases: frozenset[str] = frozenset()
     submodule: str = ""
+    attributes: Mapping[str, SizeAttribute] = field(default_factory=dict)
     allow_inexact: bool = False
 
     @property
@@ -157,6 +160,7 @@ class ChannelGraph:
             locked=(*self.locked, *locked),
             layers=tuple(replace(one, axes=tuple(axis.fix(sizes) for axis in one.axes)) for one in self.layers),
             axes={slot: axis.fix(sizes) for slot, axis in self.axes.items()},
+            attributes={key: replace(one, axis=one.axis.fix(sizes)) for key, one in self.attributes.items()},
         )
 
     def keep_some(self, names: Collection[str]) -> ChannelGraph:

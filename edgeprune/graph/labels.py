@@ -74,6 +74,7 @@ class Labels:
         self._balances: list[tuple[np.ndarray, ...]] = []
         self._grids: list[np.ndarray] = []
         self._roles: dict[str, list[np.ndarray]] = {}
+        self._sized: dict[str, list[tuple[int, np.ndarray | None]]] = {}
 
     def fresh(self, shape: Sequence[int] | int) -> np.ndarray:
         """Return an array of labels that nobody has."""
@@ -122,8 +123,32 @@ class Labels:
         """Say that a reshape has laid out channels as this array, so that what stays must be a grid too."""
         self._grids.append(ids)
 
+    def sized(self, key: str, each: int, ids: np.ndarray | None) -> None:
+        """Say that attribute `key` is `each` times the number of these channels; None is a size that can't change."""
+        self._sized.setdefault(key, []).append((each, ids))
+
+    def attributes(self) -> dict[str, tuple[int, np.ndarray]]:
+        """Return attributes and channels: each is so many times the number of these."""
+        return {
+            key: (each, ids)
+            for key, uses in self._sized.items()
+            for each, ids in uses[:1]
+            if ids is not None and all(other is not None for _, other in uses)
+        }
+
+    def _agree(self) -> None:
+        """See to it that all dimensions whose size is one attribute keep the same size."""
+        for key, uses in self._sized.items():
+            known = [(each, ids) for each, ids in uses if ids is not None]
+            if len(known) < len(uses):
+                for _, ids in known:
+                    self.lock(ids, f"its size is `{key}`, which is also the size of something that stays")
+            else:
+                self.balance([np.tile(ids, each) for each, ids in known])
+
     def solve(self) -> Solution:
         """Return the connected components of the equalities, and what holds for them."""
+        self._agree()
         rows = np.concatenate([pair[0] for pair in self._equal] or [np.zeros(0, np.int64)])
         columns = np.concatenate([pair[1] for pair in self._equal] or [np.zeros(0, np.int64)])
         graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(self.count, self.count))

@@ -11,8 +11,22 @@ from edgeprune.graph.labels import Factor, Value, reshape_factors
 
 
 def reshape(call: Call) -> Factors:
-    """Follow channels through any factorisation of the shape."""
-    return reshape_factors(call.x, call.outputs[0], call.labels)
+    """Follow channels through any factorisation of the shape; what attributes say of it, they must go on saying."""
+    found = reshape_factors(call.x, call.outputs[0], call.labels)
+    if call.sizes:
+        out = Value(call.outputs[0], found)
+        given = call.args.get("shape", call.args.get("size", call.args.get("sizes")))
+        for size in set(call.origins(given if isinstance(given, list) else [])) - {None}:
+            for dim in [at for at, one in enumerate(out.shape) if one == size]:
+                call.keeps_size(size, _along(out.factor_at(dim), dim))
+    return found
+
+
+def _along(factor: Factor | None, dim: int) -> np.ndarray | None:
+    """Return one label an entry of dimension `dim`: those at the start of the other dimensions."""
+    if factor is None:
+        return None
+    return factor.ids[tuple(slice(None) if one == dim else 0 for one in factor.dims)]
 
 
 def expand(call: Call) -> Factors:
@@ -108,8 +122,14 @@ def split(call: Call) -> list[Factors]:
     if len(factor.dims) > 1:
         return [call.fix(x, [dim]) for _ in call.outputs]
     runs = np.split(factor.ids, np.cumsum(sizes)[:-1])
-    if len(set(sizes)) == 1:
+    given = call.args.get("split_sizes", call.args.get("split_size"))
+    origins = call.origins(given if isinstance(given, list) else [given] if given is not None else [])
+    if isinstance(given, list) and all(origins):
+        for origin, run in zip(origins, runs, strict=True):
+            call.keeps_size(origin, run)
+    elif len(set(sizes)) == 1:
         call.labels.balance(runs)
+        call.keeps_size(origins[0] if len(origins) == 1 else None, runs[0])
     else:
         call.labels.lock(factor.ids, f"{call.op} at positions written in the code")
     rest = x.without([dim])
@@ -139,11 +159,16 @@ def slice_(call: Call) -> Factors:
     start = max(0, start + size if start < 0 else min(start, size))
     if len(factor.dims) > 1 or step != 1 or length == 0:
         return call.fix(x, [dim])
-    if size % length == 0 and start % length == 0:
+    bounds = [bound for bound in (start, start + length) if 0 < bound < size]
+    origins = call.origins(bounds)
+    if all(origins):
+        for bound, origin in zip(bounds, origins, strict=True):
+            call.keeps_size(origin, factor.ids[:bound])
+    elif size % length == 0 and start % length == 0:
         call.labels.balance(np.split(factor.ids, size // length))
     else:
-        bound = slice(0, start + length) if start + length < size else slice(0, start)
-        call.labels.lock(factor.ids[bound], "slice at a position written in the code")
+        last = start + length if start + length < size else start
+        call.labels.lock(factor.ids[:last], "slice at a position written in the code")
     return (*x.without([dim]), Factor((dim,), factor.ids[start : start + length]))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeprune.errors import InputError
 from edgeprune.graph.channels import ChannelGraph, ChannelGroup
+from edgeprune.graph.cuts import Cuts
 
 SCHEMA = "edgeprune.plan/1"
 
@@ -102,8 +103,8 @@ class WidthPlan:
         return self.graph.params(self.widths)
 
     @cached_property
-    def cuts(self) -> dict[str, dict[int, np.ndarray]]:
-        """Tensor -> dimension -> entries that stay, ascending; whole dimensions are left out."""
+    def cuts(self) -> Cuts:
+        """What the plan takes away from the network."""
         removed: dict[tuple[str, int], list[np.ndarray]] = {}
         for name, kept in self.kept.items():
             group = self.graph.groups[name]
@@ -116,7 +117,10 @@ class WidthPlan:
             stay = np.ones(self.graph.shapes[tensor][dim], dtype=bool)
             stay[np.concatenate(entries)] = False
             cuts.setdefault(tensor, {})[dim] = np.flatnonzero(stay)
-        return cuts
+        now = {key: size.value(self.widths) for key, size in self.graph.attributes.items()}
+        dense = {group.name: group.channels for group in self.graph}
+        changed = {key: value for key, value in now.items() if value != self.graph.attributes[key].value(dense)}
+        return Cuts(cuts, changed)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON: for each group what it keeps, and the cuts that `edgeprune.load` needs."""
@@ -125,10 +129,7 @@ class WidthPlan:
                 name: {"width": len(kept), "of": self.graph.groups[name].channels, "kept": kept.tolist()}
                 for name, kept in sorted(self.kept.items())
             },
-            "cuts": {
-                tensor: {str(dim): kept.tolist() for dim, kept in dims.items()}
-                for tensor, dims in sorted(self.cuts.items())
-            },
+            **self.cuts.to_json(),
         }
 
     @classmethod

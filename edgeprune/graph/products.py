@@ -6,10 +6,14 @@ import numpy as np
 
 from edgeprune.graph.call import Call, Factors, merge
 from edgeprune.graph.labels import Factor, Value
+from edgeprune.graph.sizes import Size
+
+_FEW = 8
+"""Fewer convolution groups than this, and wider than they are many, are narrowed; of more, whole ones go."""
 
 
 def convolution(call: Call) -> Factors:
-    """Tie input channels to the weight's columns; in a grouped convolution a whole group is one channel."""
+    """Tie input channels to the weight's columns; in a grouped convolution whole groups go, or all become narrower."""
     x, weight, bias = call.tensor("input"), call.tensor("weight"), call.optional("bias")
     groups = int(call.args.get("groups", 1))
     transposed = "transpose" in call.op
@@ -25,18 +29,43 @@ def convolution(call: Call) -> Factors:
         return ()
     if groups == 1:
         call.same(x_ids, w_in, reason)
+    elif x_ids is None:
+        call.labels.lock(w_out, reason)
+    elif groups < _FEW and min(len(x_ids), len(w_out)) // groups > groups:
+        _narrow_groups(call, groups, x_ids, rows, columns, w_out)
     else:
         whole = w_out.reshape(groups, -1)
         call.labels.tie(whole, whole[:, :1])
-        for ids in (x_ids, rows) if transposed else (x_ids,):
-            if ids is None:
-                call.labels.lock(w_out, reason)
-            else:
-                call.labels.tie(ids.reshape(groups, -1), whole[:, :1])
+        call.labels.tie(x_ids.reshape(groups, -1), whole[:, :1])
+        if transposed:
+            call.same(x_ids, rows, f"weight of {call.op} is no parameter")
+        origin = next((size for size in reversed(call.sizes) if size == groups), None)
+        call.keeps_size(origin or Size(groups, f"{call.where}.groups"), whole[:, 0])
     if bias is not None:
         call.same(w_out, call.channel(bias, 0), f"bias of {call.op} is no parameter")
     rest = call.fix(Value(x.shape, x.without([dim])), range(dim + 1, len(x.shape)))
     return (*rest, Factor((dim,), w_out))
+
+
+def _narrow_groups(
+    call: Call,
+    groups: int,
+    x_ids: np.ndarray,
+    rows: np.ndarray | None,
+    columns: np.ndarray | None,
+    w_out: np.ndarray,
+) -> None:
+    """Few wide convolution groups: all stay, and lose the same of their inputs and equally many of their outputs."""
+    inputs, outputs = x_ids.reshape(groups, -1), w_out.reshape(groups, -1)
+    if "transpose" in call.op:
+        call.labels.tie(outputs, outputs[:1])
+        call.same(outputs[0], columns, f"weight of {call.op} is no parameter")
+        call.same(x_ids, rows, f"weight of {call.op} is no parameter")
+        call.labels.balance(list(inputs))
+    else:
+        call.labels.tie(inputs, inputs[:1])
+        call.same(inputs[0], columns, f"weight of {call.op} is no parameter")
+        call.labels.balance(list(outputs))
 
 
 def linear(call: Call) -> Factors:

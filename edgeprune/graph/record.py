@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from edgeprune.errors import InputError
 from edgeprune.graph.copies import copied
 from edgeprune.graph.inputs import call_with
+from edgeprune.graph.sizes import SizesGiven, with_origins
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 _AS_INPUT = (torch.ops.aten.batch_norm.default, torch.ops.aten.layer_norm.default, torch.ops.aten.group_norm.default)
@@ -33,7 +34,8 @@ class Recording:
     """The calls of one run.
 
     Attributes:
-        nodes: in the order of execution; `meta["val"]` is what a node gives, `meta["nn_module_stack"]` says where.
+        nodes: in the order of execution; `meta["val"]` is what a node gives, `meta["nn_module_stack"]` says where,
+            `meta["sizes"]` which attributes of modules are among the arguments.
         names: the nodes that are parameters and buffers -> their names.
         inputs: the nodes that are the network's inputs.
     """
@@ -43,8 +45,13 @@ class Recording:
     inputs: list[Node]
 
 
-def record(model: nn.Module, inputs: tuple[Any, ...] | Mapping[str, Any]) -> Recording:
+def record(model: nn.Module, inputs: tuple[Any, ...] | Mapping[str, Any], prefix: str = "") -> Recording:
     """Run `model` in eval mode without data and return its calls; it is left as it was.
+
+    Args:
+        model: a network.
+        inputs: what to call it with.
+        prefix: what comes before the names of its modules in the network that it is a part of.
 
     Raises:
         InputError: it can't be copied, or fails on tensors without data, with what it said.
@@ -52,11 +59,12 @@ def record(model: nn.Module, inputs: tuple[Any, ...] | Mapping[str, Any]) -> Rec
     tensors = dict([*model.named_parameters(), *model.named_buffers()])
     empty = {name: _without_data(tensor) for name, tensor in tensors.items()}
     part = copied(model, empty).eval()
+    with_origins(part, prefix)
     recorder = _Recorder({id(tensor): (name, tensor) for name, tensor in empty.items()})
     try:
         recorder.follow(part)
         given = tree_map(recorder.given, inputs)
-        with torch.inference_mode(), _plain_attention(), recorder:
+        with torch.inference_mode(), _plain_attention(), recorder.sizes, recorder:
             outputs = call_with(part, given)
         recorder.end(outputs)
     except Exception as error:
@@ -96,6 +104,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.graph = Graph()
         self.names: dict[Node, str] = {}
         self.inputs: list[Node] = []
+        self.sizes = SizesGiven()
         self._named = named
         self._nodes: dict[int, Node] = {}
         self._alive: list[Tensor] = []  # an id is only good for as long as its tensor lives
@@ -135,7 +144,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         node = self.graph.call_function(func, tuple(map(self._as_nodes, args)), self._as_nodes(kwargs))
-        node.meta["nn_module_stack"] = self._stack
+        node.meta.update(nn_module_stack=self._stack, sizes=self.sizes.now)
         result = _computed(func, args, kwargs)
         node.meta["val"] = result
         if isinstance(result, Tensor):

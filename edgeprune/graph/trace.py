@@ -32,6 +32,7 @@ from edgeprune.graph.pointwise import opaque
 from edgeprune.graph.record import Recording, record
 from edgeprune.graph.regions import Region, find_regions
 from edgeprune.graph.rules import MODULE_RULES, RULES
+from edgeprune.graph.sizes import SizeAttribute
 
 _MULTIPLIES = ("conv", "linear", "matmul", "mm", "bmm")
 
@@ -65,7 +66,7 @@ def trace(
     if submodule:
         part = find_module(model, submodule)
         inputs = captured_inputs(model, part, inputs)
-    graph = _Walk(part, record(part, inputs), inputs, submodule).graph()
+    graph = _Walk(part, record(part, inputs, f"{submodule}." if submodule else ""), inputs, submodule).graph()
     return replace(_lock_matching(graph, model, lock), allow_inexact=allow_inexact)
 
 
@@ -154,6 +155,11 @@ class _Walk:
             outputs=self.outputs,
             aliases=frozenset(name for names in self._alike.values() for name in names[1:]),
             submodule=self.submodule,
+            attributes={
+                key: SizeAttribute(axis, each)
+                for key, (each, ids) in self.labels.attributes().items()
+                if (axis := found.axis(ids)).parts
+            },
         )
 
     def _flow(self, nodes: list[Node]) -> Flow:
@@ -179,7 +185,8 @@ class _Walk:
             parent: Any = self.values[node.args[0]]  # type: ignore[index]
             return parent[cast(int, node.args[1])] if isinstance(parent, list) else parent
         given = arguments(node, self.values.get)
-        call = Call(op_name(node), given, shapes_of(node), self.labels, self._prefix + module_of(node))
+        sizes = node.meta.get("sizes", ())
+        call = Call(op_name(node), given, shapes_of(node), self.labels, self._prefix + module_of(node), sizes)
         if not call.outputs:
             self._note_order(call)
             return None  # an assertion, a size

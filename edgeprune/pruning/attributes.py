@@ -33,8 +33,6 @@ def _attention(attention: Any, before: Any) -> None:
 
 def _conv(conv: Any, before: Any) -> None:
     rows, columns = conv.weight.shape[:2]
-    if conv.groups > 1:
-        conv.groups = before.groups * rows // before.weight.shape[0]
     ends = (rows, columns * conv.groups)
     conv.in_channels, conv.out_channels = ends if conv.transposed else ends[::-1]
 

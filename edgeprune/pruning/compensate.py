@@ -65,7 +65,7 @@ def compensate(
         seed: of the positions that are sampled.
         progress: where to show it.
     """
-    kept = {name: dims[0] for name, dims in plan.cuts.items() if name.endswith(".weight") and 0 in dims}
+    kept = {name: dims[0] for name, dims in plan.cuts.tensors.items() if name.endswith(".weight") and 0 in dims}
     names = _reached(plan, small)
     with eval_mode(model), eval_mode(small), torch.no_grad(), progress.step("compensating", len(names)) as step:
         norms = dict(plan.graph.foldable)
@@ -80,7 +80,7 @@ def compensate(
 def _reached(plan: WidthPlan, small: nn.Module) -> list[str]:
     """Return the layers, in the order of execution, from the first that reads a cut input on."""
     order = layer_modules(small, plan.graph)
-    first = next((at for at, name in enumerate(order) if 1 in plan.cuts.get(f"{name}.weight", {})), len(order))
+    first = next((at for at, name in enumerate(order) if 1 in plan.cuts.tensors.get(f"{name}.weight", {})), len(order))
     modules = {name: small.get_submodule(name) for name in order[first:]}
     found = {name: module for name, module in modules.items() if isinstance(module, Constant) or is_product(module)}
     shared = Counter(id(_parameter(module)) for module in found.values())

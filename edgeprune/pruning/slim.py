@@ -12,12 +12,12 @@ from torch import nn
 
 from edgeprune.errors import EdgePruneError, InputError, NumericsError
 from edgeprune.graph.copies import copied, tensor_at
+from edgeprune.graph.cuts import Cuts
 from edgeprune.graph.inputs import call_with, eval_mode, find_module
 from edgeprune.graph.plan import WidthPlan
+from edgeprune.graph.sizes import set_sizes
 from edgeprune.pruning.attributes import match_attributes
 from edgeprune.pruning.removal import without_empty
-
-Cuts = Mapping[str, Mapping[int, np.ndarray]]
 
 TOLERANCE = 1e-4
 """Largest |compact - masked| / max |masked| that float32 rounding is allowed to explain."""
@@ -49,21 +49,21 @@ def slim(model: nn.Module, plan: WidthPlan, *, check: bool = True) -> nn.Module:
 
 
 def cut(model: nn.Module, cuts: Cuts) -> nn.Module:
-    """Return a copy of `model` whose tensors keep the entries in `cuts` (tensor -> dimension -> entries).
+    """Return a copy of `model` whose tensors keep the entries in `cuts`, and whose modules know their new sizes.
 
     Dtype, device, requires_grad and train or eval state are kept; a tensor that has several names is one tensor still.
 
     Raises:
         InputError: a tensor is missing or of another shape, or the network can't be copied.
     """
-    late = {name: dims for name, dims in cuts.items() if _will_appear(model, name, cuts)}
-    small = copied(
-        model, {name: _sliced(tensor_at(model, name), dims, name) for name, dims in cuts.items() if name not in late}
-    )
+    late = {name: dims for name, dims in cuts.tensors.items() if _will_appear(model, name, cuts)}
+    now = {name: dims for name, dims in cuts.tensors.items() if name not in late}
+    small = copied(model, {name: _sliced(tensor_at(model, name), dims, name) for name, dims in now.items()})
+    set_sizes(small, cuts.attributes)
     for before, after in zip(model.modules(), small.modules(), strict=True):
         match_attributes(after, before)
     small = without_empty(small)
-    return cut(small, late) if late else small
+    return cut(small, Cuts(late)) if late else small
 
 
 def masked(model: nn.Module, plan: WidthPlan) -> nn.Module:
@@ -72,7 +72,7 @@ def masked(model: nn.Module, plan: WidthPlan) -> nn.Module:
     Running statistics are left as they are: without its scale and shift a normalised channel is zero anyway.
     """
     replaced = {}
-    for name, dims in plan.cuts.items():
+    for name, dims in plan.cuts.tensors.items():
         tensor = tensor_at(model, name)
         if not tensor.is_floating_point() or name.endswith((".running_mean", ".running_var")):
             continue
@@ -176,7 +176,7 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
 def _will_appear(model: nn.Module, name: str, cuts: Cuts) -> bool:
     """Whether a tensor is the bias of a layer that has none, but gets one because the same cuts make it a constant."""
     path, _, last = name.rpartition(".")
-    emptied = any(len(kept) == 0 for kept in cuts.get(f"{path}.weight", {}).values())
+    emptied = any(len(kept) == 0 for kept in cuts.tensors.get(f"{path}.weight", {}).values())
     return last == "bias" and emptied and getattr(model.get_submodule(path), last, None) is None
 
 

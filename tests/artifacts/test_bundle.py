@@ -64,15 +64,3 @@ def test_samples_round_trip(tmp_path: Path) -> None:
     found_inputs, found_outputs = bundle.read_samples(tmp_path / "samples.npz")
     np.testing.assert_equal(found_inputs, inputs)
     np.testing.assert_equal(found_outputs, outputs)
-
-
-def test_two_cuts_one_after_the_other_are_one() -> None:
-    first = {"a": {0: np.array([1, 3, 5, 7])}, "b": {1: np.array([0, 2])}}
-    then = {"a": {0: np.array([0, 2]), 1: np.array([4])}, "c": {0: np.array([1])}}
-    found = bundle.composed(first, then)
-    # Of 1, 3, 5, 7 the second cut keeps the first and the third.
-    assert found["a"][0].tolist() == [1, 5]
-    assert found["a"][1].tolist() == [4]
-    assert found["b"][1].tolist() == [0, 2]
-    assert found["c"][0].tolist() == [1]
-    assert first["a"][0].tolist() == [1, 3, 5, 7]

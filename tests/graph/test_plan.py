@@ -41,15 +41,15 @@ def test_round_trip_through_json(plan):
 def test_round_trip_with_parts(plan):
     again = WidthPlan.from_json(CHUNKED, json.loads(json.dumps(plan.to_json())))
     assert again == plan
-    assert {k: {d: e.tolist() for d, e in v.items()} for k, v in again.cuts.items()} == {
-        k: {d: e.tolist() for d, e in v.items()} for k, v in plan.cuts.items()
+    assert {k: {d: e.tolist() for d, e in v.items()} for k, v in again.cuts.tensors.items()} == {
+        k: {d: e.tolist() for d, e in v.items()} for k, v in plan.cuts.tensors.items()
     }
 
 
 @given(plans())
 def test_sizes_follow_from_the_cuts(plan):
     sizes = {name: list(shape) for name, shape in RESIDUAL.shapes.items()}
-    for tensor, dims in plan.cuts.items():
+    for tensor, dims in plan.cuts.tensors.items():
         for dim, stay in dims.items():
             sizes[tensor][dim] = len(stay)
     assert plan.params == sum(int(np.prod(shape)) for shape in sizes.values() if shape)
@@ -60,20 +60,20 @@ def test_uniform_keeps_the_highest_scores():
     plan = WidthPlan.uniform(RESIDUAL, 0.5, scores)
     assert plan.kept["one.0"].tolist() == [0, 2]
     assert plan.widths == {"stem.0": 4, "one.0": 2, "two.0": 2}
-    assert plan.cuts["one.3.weight"] == {0: pytest.approx([0, 1, 2, 3]), 1: pytest.approx([0, 2])}
+    assert plan.cuts.tensors["one.3.weight"] == {0: pytest.approx([0, 1, 2, 3]), 1: pytest.approx([0, 2])}
 
 
 def test_each_part_keeps_its_own_best():
     scores = {"stem": np.array([9.0, 8.0, 7.0, 6.0, 0.0, 1.0, 2.0, 3.0])}
     plan = WidthPlan.from_scores(CHUNKED, scores, {"stem": 4})
     assert plan.kept["stem"].tolist() == [0, 1, 6, 7]
-    assert plan.cuts["branch.weight"][1].tolist() == [2, 3]
-    assert plan.cuts["last.weight"][1].tolist() == [0, 1, 4, 5, 6, 7]
+    assert plan.cuts.tensors["branch.weight"][1].tolist() == [2, 3]
+    assert plan.cuts.tensors["last.weight"][1].tolist() == [0, 1, 4, 5, 6, 7]
 
 
 def test_dense_plan_cuts_nothing():
     plan = WidthPlan.dense(RESIDUAL)
-    assert plan.cuts == {}
+    assert not plan.cuts
     assert plan.widths == {"stem.0": 8, "one.0": 4, "two.0": 4}
     assert plan.macs == RESIDUAL.macs()
     assert plan == WidthPlan(RESIDUAL, {"one.0": np.arange(4)})
