@@ -187,6 +187,11 @@ def reshape_factors(
     factors: list[Factor] = []
     for old_dims, new_dims in _blocks(value.shape, shape):
         inside = [factor for factor in value.factors if set(factor.dims) & set(old_dims)]
+        if len(inside) > 1:
+            for factor in inside:
+                if factor.ids.size == 1:
+                    labels.lock(factor.ids, reason)
+            inside = [factor for factor in inside if factor.ids.size > 1]
         if not inside:
             continue
         if len(inside) > 1 or not set(inside[0].dims) <= set(old_dims):

@@ -43,8 +43,17 @@ def convolution(call: Call) -> Factors:
         call.keeps_size(origin or Size(groups, f"{call.where}.groups"), whole[:, 0])
     if bias is not None:
         call.same(w_out, call.channel(bias, 0), f"bias of {call.op} is no parameter")
-    rest = call.fix(Value(x.shape, x.without([dim])), range(dim + 1, len(x.shape)))
-    return (*rest, Factor((dim,), w_out))
+    return (*_positions(call, Value(x.shape, x.without([dim])), dim + 1), Factor((dim,), w_out))
+
+
+def _positions(call: Call, x: Value, first: int) -> Factors:
+    """Return the factors of what the kernel slides over: channels along which their number stays feel each other."""
+    along = [at for at in range(first, len(x.shape)) if x.shape[at] == call.outputs[0][at]]
+    over = tuple(factor for factor in x.factors if set(factor.dims) <= set(along))
+    for factor in over:
+        call.labels.mark_inexact(factor.ids)
+    gone = [dim for factor in over for dim in factor.dims]
+    return (*over, *call.fix(Value(x.shape, x.without(gone)), range(first, len(x.shape))))
 
 
 def _narrow_groups(

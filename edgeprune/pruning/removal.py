@@ -86,9 +86,12 @@ class _Size:
 
 
 def without_empty(model: nn.Module) -> nn.Module:
-    """Replace, in place, the layers of `model` whose parameters are empty; return it, or what stands for all of it."""
+    """Replace, in place, the layers of `model` whose parameters are empty; return it, or what stands for all of it.
+
+    Modules that hold others and have such parameters of their own stay: what they do with them is theirs.
+    """
     for name, module in list(model.named_modules()):
-        if any(one.numel() == 0 for one in module.parameters(recurse=False)):
+        if not list(module.children()) and any(one.numel() == 0 for one in module.parameters(recurse=False)):
             if not name:
                 return _substitute(module)
             model.set_submodule(name, _substitute(module))
