@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from edgeprune.artifacts.blueprint import Blueprint
-from edgeprune.artifacts.onnx import export_onnx
+from edgeprune.artifacts.onnx import export_onnx, name_after_modules
 from edgeprune.errors import InputError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
@@ -117,3 +117,15 @@ def test_the_size_of_every_node_follows_from_the_widths() -> None:
         if node.output[0] in shapes:
             expected = shapes[node.output[0]][1].dim_value
             assert blueprint.nodes[node.name].cout.width(plan.widths) == expected, node.name
+
+
+def test_a_name_that_a_folded_constant_kept_is_not_given_again() -> None:
+    nodes = [
+        onnx.helper.make_node("Relu", ["x"], ["a"], name="a"),
+        onnx.helper.make_node("Add", ["a", "a#2"], ["a#3"], name="a#3"),
+    ]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("x", "a#3")]
+    constant = onnx.numpy_helper.from_array(np.ones(1, np.float32), "a#2")
+    graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], [constant])
+    name_after_modules(graph)
+    assert [node.name for node in graph.node] == ["a", "a#3"]

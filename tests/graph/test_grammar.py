@@ -18,7 +18,10 @@ from edgeprune.pruning.removal import Constant
 from edgeprune.pruning.slim import slim, slim_error
 from tests.nets import with_statistics
 
-KINDS = ["conv", "depthwise", "grouped", "residual", "gate", "branches", "half", "shuffle", "gated", "norm"]
+KINDS = [
+    *["conv", "depthwise", "grouped", "few_groups", "transposed", "residual", "gate", "branches", "half", "shuffle"],
+    *["gated", "norm", "sized", "partial"],
+]
 PIXELS = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 
 
@@ -79,6 +82,30 @@ class Gated(nn.Module):
         return one * other.sigmoid()
 
 
+class Sized(nn.Module):
+    """Splits at sizes from a list, convolves each part, joins them again."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.sizes = (3, channels - 3)
+        self.parts = nn.ModuleList([Conv(size, size) for size in self.sizes])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([part(one) for part, one in zip(self.parts, x.split(self.sizes, 1), strict=True)], 1)
+
+
+class Partial(nn.Module):
+    """Adds a branch to the first channels, as many as an attribute says."""
+
+    def __init__(self, channels: int, own: int) -> None:
+        super().__init__()
+        self.own = own
+        self.branch = Conv(channels, own)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x[:, : self.own] + self.branch(x), x[:, self.own :]], 1)
+
+
 class Dense(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -107,6 +134,10 @@ def networks(draw: st.DrawFn) -> nn.Module:
                 {
                     "depthwise": lambda c: Conv(c, c, groups=c),
                     "grouped": lambda c: Conv(c, c, groups=4),
+                    "few_groups": lambda c: Conv(c, c, groups=2),
+                    "transposed": lambda c: nn.ConvTranspose2d(c, c, 3, padding=1, groups=2),
+                    "sized": Sized,
+                    "partial": lambda c: Partial(c, 5),
                     "residual": lambda c: Residual(c, 5),
                     "gate": Gate,
                     "half": lambda c: Half(c, shuffle=False),
