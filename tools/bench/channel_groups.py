@@ -17,15 +17,20 @@ channels is removed; with --branches, all of every group that may go as a whole,
     trace     seconds for recording, rules and groups
     verify    seconds for the trial with random halves
     slim      seconds for the cut, without its check
+    memory    by how much the process grew at most in trace and slim, over the size of the network; Linux only
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import os
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,12 +134,35 @@ def onnx_error(small: nn.Module, graph: ChannelGraph) -> float:
     return largest_difference(found, expected)
 
 
+@contextmanager
+def peak(found: list[float]) -> Iterator[None]:
+    """Append the bytes by which the process grew at most; not a number where the system does not tell."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        yield
+        found.append(float("nan"))
+        return
+
+    def kilobytes(what: str) -> int:
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(what))
+
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed is given back, so that it does not count as there already
+    Path("/proc/self/clear_refs").write_text("5")  # the highest size so far is the size now
+    before = kilobytes("VmRSS")
+    yield
+    found.append(1024.0 * (kilobytes("VmHWM") - before))
+
+
 def row(name: str, *, onnx: bool, branches: bool) -> tuple[str, bool, float]:
     """Return a line of the table, whether all went well, and the share that is prunable."""
     subject = load(name)
     model = enlivened(subject.model.eval(), seed=0)
+    own = sum(one.numel() * one.element_size() for one in [*model.parameters(), *model.buffers()])
+    grown: list[float] = []
     started = time.perf_counter()
-    traced = trace(model, subject.inputs, submodule=subject.submodule)
+    with peak(grown):
+        traced = trace(model, subject.inputs, submodule=subject.submodule)
     trace_s = time.perf_counter() - started
     started = time.perf_counter()
     graph = verified(model, traced)
@@ -146,7 +174,8 @@ def row(name: str, *, onnx: bool, branches: bool) -> tuple[str, bool, float]:
         gone = {group.name: 0 for group in graph if group.removable}
         plan = WidthPlan.from_scores(graph, scores, {**plan.widths, **gone})
     started = time.perf_counter()
-    small = slim(model, plan, check=False)
+    with peak(grown):
+        small = slim(model, plan, check=False)
     slim_s = time.perf_counter() - started
     error = slim_error(model, plan, small)
     away = onnx_error(small, graph) if onnx else None
@@ -155,7 +184,8 @@ def row(name: str, *, onnx: bool, branches: bool) -> tuple[str, bool, float]:
     shown = "-" if away is None else f"{away:.1e}"
     line = (
         f"{name:32} {len(graph.groups) - inexact:4} {inexact:4} {len(traced.groups) - len(graph.groups):4} "
-        f"{prunable:8.1%} {error:8.1e} {shown:>8} {trace_s:6.1f} {verify_s:6.1f} {slim_s:5.2f}  "
+        f"{prunable:8.1%} {error:8.1e} {shown:>8} {trace_s:6.1f} {verify_s:6.1f} {slim_s:5.2f} "
+        f"{max(grown) / own:6.1f}  "
         f"{graph.macs() / 1e6:.0f}->{plan.macs / 1e6:.0f} MMACs  {why[:150]}"
     )
     return line, error <= TOLERANCE and (away is None or away <= ONNX_TOLERANCE), prunable
@@ -176,7 +206,7 @@ def main() -> int:
     others = [*models.list_models(models.segmentation), *_VIDEO, *models.list_models(models.detection)]
     timms = [f"timm:{name}" for name in (Path(__file__).parent / "timm_networks.txt").read_text().split()]
     names = given.names or (others if given.others else timms if given.timm else models.list_models(models))
-    print(f"{'network':32} groups: exact, inexact, locked | prunable | error | onnx | trace, verify, slim s")
+    print(f"{'network':32} groups: exact, inexact, locked | prunable | error | onnx | trace, verify, slim s | memory")
     failed = most = 0
     for name in names:
         prunable = 0.0
