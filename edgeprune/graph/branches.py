@@ -38,10 +38,14 @@ class Flow:
     def alive(self, constant: Collection[str]) -> set[Node]:
         """Return the nodes that depend on the network's input when the layers of the weights `constant` do not."""
         found = set(self.inputs)
-        for node in self.nodes:
-            if self.weights.get(node) not in constant and any(one in found for one in node.all_input_nodes):
+        for node, reads in self._reads:
+            if not found.isdisjoint(reads) and self.weights.get(node) not in constant:
                 found.add(node)
         return found
+
+    @cached_property
+    def _reads(self) -> list[tuple[Node, list[Node]]]:
+        return [(node, reads) for node in self.nodes if (reads := node.all_input_nodes)]
 
     @cached_property
     def _moving(self) -> set[Node]:

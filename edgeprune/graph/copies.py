@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,12 +19,18 @@ def copied(model: nn.Module, replaced: Mapping[str, Tensor]) -> nn.Module:
     Raises:
         InputError: the network holds something that can't be copied.
     """
-    memo: dict[int, Any] = {id(tensor_at(model, name)): tensor for name, tensor in replaced.items()}
+    known = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    memo: dict[int, Any] = {
+        id(known[name] if name in known else tensor_at(model, name)): tensor for name, tensor in replaced.items()
+    }
     for module in model.modules():
         for value in vars(module).values():
             # What a hook computes before each call (torch.nn.utils.weight_norm), which torch refuses to copy.
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo.setdefault(id(value), value.detach())
+            # A module has a dozen of these, and deepcopy is at its slowest on them.
+            elif type(value) is OrderedDict and not value:
+                memo[id(value)] = OrderedDict()
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:

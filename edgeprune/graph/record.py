@@ -77,7 +77,7 @@ def record(model: nn.Module, inputs: tuple[Any, ...] | Mapping[str, Any], prefix
 
 
 def _without_data(tensor: Tensor) -> Tensor:
-    data = torch.empty_like(tensor, device="meta")
+    data = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
     return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
 
 
@@ -189,7 +189,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _computed(func: Any, args: Any, kwargs: Any) -> Any:
     """Run an operator, without data where one of its tensors has none; in place is in place."""
     if func in _AS_INPUT:
-        return torch.empty_like(args[0])
+        return torch.empty(args[0].shape, dtype=args[0].dtype, device="meta")
     tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
     mixed = any(one.is_meta for one in tensors) and not all(one.is_meta for one in tensors)
     if not tensors or not mixed:
