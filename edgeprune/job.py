@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgeprune import usercode
 from edgeprune.errors import InputError, nearest
+from edgeprune.targets.reach import refuse_unreachable
 from edgeprune.targets.target import find_target
 from edgeprune.units import LatencyBudget
 
@@ -41,7 +42,7 @@ class Job:
         max_drop: the accuracy that may be lost, in percentage points; None sets no floor.
         lock: patterns of module names that are never narrowed.
         allow_inexact: channels that a norm or a softmax spans may be cut too.
-        align: widths are multiples of this; None takes what the measurements say.
+        align: widths are multiples of this; None takes the target's own.
         rounds: measurements that the closed loop takes at most, and tries of an engine that was measured over.
         criterion: what scores the channels; None takes the best that the data allow.
         dry_run: stop after the plan.
@@ -81,6 +82,7 @@ class Job:
 
         Raises:
             InputError: a name, a number or a path that cannot be right; nothing has been written then.
+            MissingError: the target is not this machine, and no other device was named.
         """
         target = find_target(self.target)
         if self.precision is not None and self.precision not in target.precisions:
@@ -101,6 +103,7 @@ class Job:
             )
         if self.out is not None and not self.dry_run:
             _check_out(self.out, may_exist=self.resume or self.force)
+        refuse_unreachable(target, self.devices[0])
         return self
 
 

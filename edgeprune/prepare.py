@@ -26,6 +26,7 @@ from edgeprune.latency.store import TableStore
 from edgeprune.progress import Progress
 from edgeprune.pruning.importance import scores as importance
 from edgeprune.pruning.verify import verified
+from edgeprune.targets.target import find_target
 
 CALIBRATION_IMAGES = 512
 
@@ -101,7 +102,9 @@ def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Ite
             criterion = job.criterion or ("obs" if subject.data is not None else "l2")
             batches = subject.data.calibration(CALIBRATION_IMAGES, job.seed) if subject.data is not None else None
             scores = importance(subject.model, graph, criterion, batches)
-            choice = Choice(graph, scores, values_from_scores(graph, scores), job.align or 1)
+            choice = Choice(
+                graph, scores, values_from_scores(graph, scores), job.align or find_target(job.target).align
+            )
             done("score")
         yield Prepared(job, subject, graph, blueprint, bench, store, table, dense, choice, steps)
 

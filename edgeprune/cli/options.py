@@ -89,7 +89,7 @@ class ProfileOptions(Common):
         default_factory=list
     )
     allow_inexact: Annotated[bool, _flag("--allow-inexact", "Also cut what a norm or a softmax spans.")] = False
-    align: Annotated[int | None, _value("N", "Widths are multiples of N.", show_default="as measured")] = None
+    align: Annotated[int | None, _value("N", "Widths are multiples of N.", show_default="the target's own")] = None
 
     def job(self) -> Job:
         """Return the job that these options describe; `checked()` is the caller's.

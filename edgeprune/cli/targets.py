@@ -8,6 +8,7 @@ from typing import Any
 from edgeprune.cli.options import TargetsOptions
 from edgeprune.cli.output import finish
 from edgeprune.targets import target as known
+from edgeprune.targets.reach import missing
 
 
 def targets(options: TargetsOptions) -> int:
@@ -28,7 +29,7 @@ class _Listing:
 
 
 def _row(target: known.Target) -> dict[str, Any]:
-    missing = _missing(target)
+    reason = missing(target)
     return {
         "name": target.name,
         "title": target.title,
@@ -36,15 +37,6 @@ def _row(target: known.Target) -> dict[str, Any]:
         "precisions": list(target.precisions),
         "devices": list(target.devices),
         "needs": target.needs,
-        "usable": missing is None,
-        "reason": missing or "",
+        "usable": not reason,
+        "reason": reason,
     }
-
-
-def _missing(target: known.Target) -> str | None:
-    """Return what would make the target usable from here, or None when it is."""
-    if "local" not in target.devices:
-        return f"needs {target.needs}"
-    if target.record is None:
-        return f"this version has no adapter for {target.runtime}"
-    return None if target.record.installed() else target.record.install

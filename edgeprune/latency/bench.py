@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -15,12 +15,14 @@ import onnx
 from edgeprune.errors import InputError, MissingError
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.samples import Measurement
+from edgeprune.latency.typed import typed
 from edgeprune.latency.worker import REFERENCE
 from edgeprune.runtimes.base import LayerTime, SessionSettings
 from edgeprune.runtimes.registry import find_record
 from edgeprune.targets.clocks import Finding
 from edgeprune.targets.device import Answer, Device
 from edgeprune.targets.local import LocalDevice
+from edgeprune.targets.reach import refuse_unreachable
 from edgeprune.targets.target import Fingerprint, Target, find_target
 
 _WORKER = "edgeprune.latency.worker"
@@ -36,11 +38,13 @@ class LayerTimes:
         rows: the primitives, in execution order, timed in place with the per-layer clocks on.
         engine: the whole model, without those clocks. The rows need not add up to it.
         properties: what the compiled model says about itself.
+        report: what else is to be known of this engine and its measurement.
     """
 
     rows: tuple[LayerTime, ...]
     engine: Measurement
     properties: dict[str, str]
+    report: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ class Bench:
                 rows=tuple(LayerTime.from_json(row) for row in found[name]["rows"]),
                 engine=_rebased(times[name], times, reference),
                 properties=found[name]["properties"],
+                report=found[name]["report"],
             )
             for name in found
             if name != REFERENCE
@@ -165,9 +170,15 @@ class Bench:
             "runtime": self.target.runtime,
             "precision": self.settings.precision,
             "threads": self.settings.threads,
+            "copies": self.settings.copies,
         }
+        models = {name: content if name == "inputs" else self.typed(content) for name, content in files.items()}
         timeout_s = _START_S + _EACH_MODEL_S * len(files)
-        return self.device.call(f"{_WORKER}:{function}", {**settings, **arguments}, files, timeout_s)
+        return self.device.call(f"{_WORKER}:{function}", {**settings, **arguments}, models, timeout_s)
+
+    def typed(self, model: bytes) -> bytes:
+        """Return a float32 model as it is given to the runtime: in the engine's types where that takes them from it."""
+        return typed(model, self.settings.precision) if find_record(self.target.runtime).takes_types else model
 
 
 def _with(reference: Reference | None, models: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -204,14 +215,9 @@ def open_bench(
         raise InputError(f"{threads} threads", remedy="use --threads 1 or more")
     if device != "local":
         _refuse_remote(device)
-    if target.record is None or "local" not in target.devices:
-        raise MissingError(
-            f"no {target.title} is reachable from here: {target.needs}", remedy=" or ".join(target.remedy)
-        )
-    record = find_record(target.runtime)
-    if not record.installed():
-        raise MissingError(f"{record.title} is not installed", remedy=record.install)
-    return Bench(target, LocalDevice(), SessionSettings(precision, threads or os.cpu_count() or 1))
+    refuse_unreachable(target, device)
+    settings = SessionSettings(precision, threads or os.cpu_count() or 1, copies=target.copies)
+    return Bench(target, LocalDevice(), settings)
 
 
 def _refuse_remote(device: str) -> None:

@@ -38,7 +38,7 @@ def test_describes_the_machine_and_the_runtime(arguments: dict[str, object], tmp
 
 
 def test_examines_the_machine(tmp_path: Path) -> None:
-    found = worker.examine({}, {}, tmp_path)
+    found = worker.examine({"runtime": "openvino"}, {}, tmp_path)
     assert [Finding.from_json(finding).to_json() for finding in found["findings"]] == found["findings"]
 
 
