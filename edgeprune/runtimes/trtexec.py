@@ -104,8 +104,8 @@ def version_of(output: str) -> Number:
     if found is None:
         raise DeviceError("trtexec does not say its version", remedy="install the trtexec of the device's TensorRT")
     number = int(found.group(1))
-    base = 10 if number < 10_000 else 100
-    return number // (base * 100), number // 100 % base, number % 100
+    thousands = 1000 if number < 10_000 else 10_000
+    return number // thousands, number % thousands // 100, number % 100
 
 
 def build_flags(version: Number, precision: str, workspace_mib: int) -> List[str]:
