@@ -19,7 +19,7 @@ from edgeprune.latency.measure import measure as measure_calls
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.samples import Measurement
 from edgeprune.runtimes.base import LayerTime, Session, SessionSettings
-from edgeprune.runtimes.registry import open_runtime
+from edgeprune.runtimes.registry import open_runtime, records
 from edgeprune.targets import clocks
 
 Json = Dict[str, Any]
@@ -39,18 +39,24 @@ def describe(arguments: Json, files: Files, out: Path) -> Json:
     `affinity`.
     """
     runtime = open_runtime(arguments["runtime"])
-    with contextlib.closing(runtime.open(files["model"].read_bytes(), _settings(arguments))) as session:
+    settings = _settings(arguments)
+    with contextlib.closing(runtime.open(files["model"].read_bytes(), settings)) as session:
         return {
             "hardware": clocks.hardware(),
             "runtime_version": runtime.version(),
             "properties": session.properties,
-            "affinity": _affinity(arguments["threads"]),
+            "affinity": _affinity(settings.threads),
         }
 
 
 def examine(arguments: Json, files: Files, out: Path) -> Json:
     """Say what makes times on this machine less repeatable, and what it is. Returns `findings`, `hardware`."""
     return {"findings": [finding.to_json() for finding in clocks.findings()], "hardware": clocks.hardware()}
+
+
+def installed(arguments: Json, files: Files, out: Path) -> Json:
+    """Say which runtimes this machine has: name -> whether it can be imported."""
+    return {name: record.installed() for name, record in records().items()}
 
 
 def measure(arguments: Json, files: Files, out: Path) -> Json:
@@ -79,7 +85,7 @@ def layers(arguments: Json, files: Files, out: Path) -> Json:
         rows: List[LayerTime] = []
         if name not in arguments["whole"]:
             runs = int(arguments["layers_s"] * 1e3 / engines[name]["measurement"]["median_ms"])
-            with _pinned(arguments["threads"]), _session(arguments, path, per_layer=True) as session:
+            with _pinned(_settings(arguments).threads), _session(arguments, path, per_layer=True) as session:
                 rows = session.layer_times(min(max(runs, _LAYER_RUNS[0]), _LAYER_RUNS[1]))
         engines[name]["rows"] = [row.to_json() for row in rows]
         engines[name]["engine"] = engines[name].pop("measurement")
@@ -108,7 +114,7 @@ def build(arguments: Json, files: Files, out: Path) -> Json:
 
 
 def _measure(sessions: Mapping[str, Session], arguments: Json) -> Dict[str, Measurement]:
-    threads = int(arguments["threads"])
+    threads = _settings(arguments).threads
     calls = {name: session.infer for name, session in sessions.items()}
     cores = clocks.allowed_cores()
 
@@ -162,7 +168,9 @@ def _kept_session(arguments: Json, model: bytes) -> Session:
 
 
 def _settings(arguments: Json, per_layer: bool = False) -> SessionSettings:
-    return SessionSettings(str(arguments["precision"]), int(arguments["threads"]), per_layer)
+    """Return how the call wants its sessions; 0 threads means one for each core of this machine."""
+    threads = int(arguments["threads"]) or len(clocks.allowed_cores())
+    return SessionSettings(str(arguments["precision"]), threads, per_layer)
 
 
 def _random_inputs(session: Session) -> List[Any]:
