@@ -52,7 +52,8 @@ def bare_python(folder: Path) -> Path:
         if entry.name.partition("-")[0].partition(".")[0] in _RUNTIMES:
             (site / entry.name).symlink_to(entry)
     (site / "tests" / "targets").mkdir(parents=True)
-    shutil.copy(ROOT / "tests/targets/device_calls.py", site / "tests/targets")
+    for name in ("device_calls", "formula_worker"):
+        shutil.copy(ROOT / f"tests/targets/{name}.py", site / "tests/targets")
     return folder / "bin" / "python3"
 
 

@@ -97,19 +97,21 @@ def test_a_file_that_is_there_is_not_sent_again(loopback: Loopback, wire: Wire) 
             assert sent_bytes <= wire.passed_bytes - before < sent_bytes + 100_000
 
 
-def test_200_mb_come_through_a_connection_that_is_cut_in_the_middle(
-    loopback: Loopback, wire: Wire, tmp_path: Path, quick: None
+@pytest.mark.parametrize("size_mb", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_large_file_comes_through_a_connection_that_is_cut_in_the_middle(
+    size_mb: int, loopback: Loopback, wire: Wire, tmp_path: Path, quick: None
 ) -> None:
+    """The 200 MB: `pytest -m slow tests/targets/test_ssh.py`."""
     large = tmp_path / "large"
     with open(large, "wb") as target:
-        target.truncate(200 * MB)
-    wire.cut_after = 120 * MB
+        target.truncate(size_mb * MB)
+    wire.cut_after = size_mb * MB * 3 // 5
     with open_device(loopback.address(wire.port)) as device:
         found = device.call(f"{CALLS}:measure", {}, {"large": large}, 120).result
         device.clean()
-    assert found["large"] == [200 * MB, subprocess.check_output(["sha256sum", large], text=True).split()[0]]
+    assert found["large"] == [size_mb * MB, subprocess.check_output(["sha256sum", large], text=True).split()[0]]
     assert wire.connections == 2
-    assert wire.passed_bytes < 240 * MB, "it went on where it stopped"
+    assert wire.passed_bytes < size_mb * MB * 5 // 4, "it went on where it stopped"
 
 
 def test_a_cut_in_the_middle_of_a_call_is_made_good(loopback: Loopback, wire: Wire, quick: None) -> None:
