@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgeprune import usercode
 from edgeprune.errors import InputError, nearest
-from edgeprune.targets.reach import refuse_unreachable
+from edgeprune.targets.devices import check_reach
 from edgeprune.targets.target import find_target
 from edgeprune.units import LatencyBudget
 
@@ -82,7 +82,7 @@ class Job:
 
         Raises:
             InputError: a name, a number or a path that cannot be right; nothing has been written then.
-            MissingError: the target is not this machine, and no other device was named.
+            MissingError: a device that cannot be one of the target.
         """
         target = find_target(self.target)
         if self.precision is not None and self.precision not in target.precisions:
@@ -95,7 +95,7 @@ class Job:
         _check_input(self.input_shape, self.mean, self.std)
         _check_numbers(self)
         for device in self.devices:
-            check_device(device)
+            check_reach(target, device)
         if self.resume and self.force:
             raise InputError(
                 "--resume and --force were both given",
@@ -103,7 +103,6 @@ class Job:
             )
         if self.out is not None and not self.dry_run:
             _check_out(self.out, may_exist=self.resume or self.force)
-        refuse_unreachable(target, self.devices[0])
         return self
 
 
@@ -111,21 +110,6 @@ def default_out(model: str, target: str) -> Path:
     """Return the folder a bundle goes to when none is named: `runs/MODEL-TARGET` under the working folder."""
     name = model.rpartition(":")[2]
     return Path("runs") / f"{Path(name).name}-{target}"
-
-
-def check_device(device: str) -> None:
-    """Refuse what is neither `local` nor an ssh:// address with a host.
-
-    Raises:
-        InputError: of another form.
-    """
-    address = device.removeprefix("ssh://")
-    if device == "local" or (address != device and address.rpartition("@")[2].partition(":")[0]):
-        return
-    raise InputError(
-        f"device {device!r} is neither 'local' nor an ssh address{nearest(device, ['local'])}",
-        remedy="write it like --device local or --device ssh://user@host",
-    )
 
 
 def _check_model(model: str) -> None:

@@ -24,7 +24,7 @@ from edgeprune.artifacts.workspace import Workspace
 from edgeprune.budget.explain import solve_or_explain
 from edgeprune.budget.solve import Solution, floor
 from edgeprune.decision import decide
-from edgeprune.diagnosis import doctor_document
+from edgeprune.diagnosis import cleaning_document, doctor_document
 from edgeprune.documents import (
     announcement,
     export_document,
@@ -159,9 +159,9 @@ def verify(bundle: Path, device: str = "local", progress: Progress = SILENT) -> 
     return Result(verify_document(bundle, before, checked), checked.verdict.exit_code)
 
 
-def doctor(target: str | None, device: str = "local", progress: Progress = SILENT) -> Result:
-    """Say what this machine or that device has, and what would mend what is missing."""
-    return Result(doctor_document(target, device, progress))
+def doctor(target: str | None, device: str = "local", progress: Progress = SILENT, clean: bool = False) -> Result:
+    """Say what this machine or that device has, and what would mend what is missing; or only clean up there."""
+    return Result(cleaning_document(device, progress) if clean else doctor_document(target, device, progress))
 
 
 def _baseline(ready: Prepared, job: Job, progress: Progress) -> dict[str, Any]:

@@ -14,6 +14,8 @@ import typer
 
 from edgeprune.errors import InputError
 from edgeprune.job import MODEL_FORMS, Job, default_out
+from edgeprune.targets.devices import check_reach
+from edgeprune.targets.target import find_target
 from edgeprune.units import parse_floats, parse_latency, parse_shape
 
 # Said here once more, since the table itself needs torch; a test compares the two.
@@ -50,7 +52,9 @@ class Common:
 
 @dataclass(frozen=True)
 class TargetsOptions(Common):
-    """What `targets` takes: nothing of its own."""
+    """What `targets` takes."""
+
+    device: Annotated[str, _DEVICE] = "local"
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class DoctorOptions(Common):
 
     target: Annotated[str | None, _TARGET] = None
     device: Annotated[str, _DEVICE] = "local"
+    clean: Annotated[bool, _flag("--clean", "Only remove the files that are kept on the device.")] = False
 
 
 @dataclass(frozen=True)
@@ -95,12 +100,15 @@ class ProfileOptions(Common):
         """Return the job that these options describe; `checked()` is the caller's.
 
         Raises:
-            InputError: no model or no target, or a text that is no shape.
+            InputError: no target or no model, or a text that is no shape or no device.
+            MissingError: a device that cannot be one of the target: all else depends on it.
         """
-        if self.model is None:
-            raise InputError("no MODEL was named", remedy=f"name {MODEL_FORMS}, here or as model in edgeprune.toml")
         if self.target is None:
             raise InputError("no target was named", remedy="add --target T; `edgeprune targets` lists them")
+        for device in self.device:
+            check_reach(find_target(self.target), device)
+        if self.model is None:
+            raise InputError("no MODEL was named", remedy=f"name {MODEL_FORMS}, here or as model in edgeprune.toml")
         return Job(
             model=self.model,
             target=self.target,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeprune.cli.options import VerifyOptions
 from edgeprune.cli.output import finish, running
 from edgeprune.errors import InputError
-from edgeprune.job import check_device
+from edgeprune.targets.address import Address
 
 
 def verify(options: VerifyOptions) -> int:
@@ -14,7 +14,7 @@ def verify(options: VerifyOptions) -> int:
         raise InputError("no BUNDLE was named", remedy="name the folder that `edgeprune export` wrote")
     if not options.bundle.is_dir():
         raise InputError(f"bundle {options.bundle} is not a folder", remedy="name one that `edgeprune export` wrote")
-    check_device(options.device)
+    Address.parse(options.device)
     with running(options) as progress:
         from edgeprune import pipeline
         from edgeprune.report.text import LATENCY_MEANS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgeprune.errors import InputError, MissingError
+from edgeprune.errors import InputError
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.typed import typed
@@ -21,8 +20,7 @@ from edgeprune.runtimes.base import LayerTime, SessionSettings
 from edgeprune.runtimes.registry import find_record
 from edgeprune.targets.clocks import Finding
 from edgeprune.targets.device import Answer, Device
-from edgeprune.targets.local import LocalDevice
-from edgeprune.targets.reach import refuse_unreachable
+from edgeprune.targets.devices import check_reach, open_device
 from edgeprune.targets.target import Fingerprint, Target, find_target
 
 _WORKER = "edgeprune.latency.worker"
@@ -149,10 +147,6 @@ class Bench:
         """Build the engine of `model` on the device; return its files by name."""
         return self._call("build", {}, {"model": model}).files
 
-    def findings(self) -> list[Finding]:
-        """Return what about the device makes times less repeatable."""
-        return [Finding.from_json(finding) for finding in self._call("examine", {}, {}).result["findings"]]
-
     def close(self) -> None:
         """Let go of the device."""
         self.device.close()
@@ -190,13 +184,13 @@ def _rebased(found: Measurement, times: Mapping[str, Measurement], reference: Re
 
 
 def open_bench(
-    target_name: str, *, device: str = "local", precision: str | None = None, threads: int | None = None
+    target_name: str, *, device: str | Device = "local", precision: str | None = None, threads: int | None = None
 ) -> Bench:
     """Open a target on a device; nothing is started before the first call.
 
     Args:
         target_name: name of a profile.
-        device: `local`.
+        device: `local`, `ssh://[user@]host[:port]`, or a device that is open already.
         precision: None takes the profile's default.
         threads: None takes the profile's default.
 
@@ -213,17 +207,15 @@ def open_bench(
     threads = target.threads if threads is None else threads
     if threads < 0:
         raise InputError(f"{threads} threads", remedy="use --threads 1 or more")
-    if device != "local":
-        _refuse_remote(device)
-    refuse_unreachable(target, device)
-    settings = SessionSettings(precision, threads or os.cpu_count() or 1, copies=target.copies)
-    return Bench(target, LocalDevice(), settings)
+    check_reach(target, device if isinstance(device, str) else device.name)
+    opened = open_device(device) if isinstance(device, str) else device
+    return Bench(target, opened, SessionSettings(precision, threads, copies=target.copies))
 
 
-def _refuse_remote(device: str) -> None:
-    if device.startswith("ssh://"):
-        raise MissingError(f"{device} cannot be reached: this version has no ssh yet", remedy="use --device local")
-    raise InputError(f"device {device!r} is not known", remedy="use local, or ssh://user@host")
+def examine(device: Device) -> tuple[dict[str, str], list[Finding]]:
+    """Return what the machine is, and what about it makes times less repeatable."""
+    found = device.call(f"{_WORKER}:examine", {}, {}, _START_S).result
+    return found["hardware"], [Finding.from_json(finding) for finding in found["findings"]]
 
 
 def _input_names(model: bytes) -> list[str]:

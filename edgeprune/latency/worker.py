@@ -20,9 +20,9 @@ from edgeprune.latency.measure import measure as measure_calls
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.samples import Measurement
 from edgeprune.runtimes.base import LayerTime, Session, SessionSettings
-from edgeprune.runtimes.registry import find_record, open_runtime
+from edgeprune.runtimes.registry import find_record, open_runtime, records
 from edgeprune.targets import clocks
-from edgeprune.targets.accelerators import Accelerator, Watch, find_accelerator
+from edgeprune.targets.accelerators import Accelerator, Unseen, Watch, find_accelerator
 
 Json = Dict[str, Any]
 Files = Mapping[str, Path]
@@ -41,20 +41,27 @@ def describe(arguments: Json, files: Files, out: Path) -> Json:
     `properties`, `affinity`.
     """
     runtime, accelerator = open_runtime(arguments["runtime"]), _accelerator(arguments)
-    with contextlib.closing(runtime.open(files["model"].read_bytes(), _settings(arguments))) as session:
+    settings = _settings(arguments)
+    with contextlib.closing(runtime.open(files["model"].read_bytes(), settings)) as session:
         return {
             "hardware": {**clocks.hardware(), **(accelerator.hardware() if accelerator else {})},
             "runtime_version": runtime.version(),
             "properties": session.properties,
-            "affinity": _affinity(arguments["threads"]),
+            "affinity": _affinity(settings.threads),
         }
 
 
 def examine(arguments: Json, files: Files, out: Path) -> Json:
-    """Say what makes times on this machine less repeatable. Arguments: `runtime`. Returns `findings`."""
-    accelerator = _accelerator(arguments)
-    found = [*(accelerator.findings() if accelerator else []), *clocks.findings()]
-    return {"findings": [finding.to_json() for finding in found]}
+    """Say what makes times on this machine less repeatable, and what it is. Returns `findings`, `hardware`."""
+    accelerator = find_accelerator()
+    seen = [] if isinstance(accelerator, Unseen) else accelerator.findings()
+    hardware = {**clocks.hardware(), **accelerator.hardware()}
+    return {"findings": [finding.to_json() for finding in (*seen, *clocks.findings())], "hardware": hardware}
+
+
+def installed(arguments: Json, files: Files, out: Path) -> Json:
+    """Say which runtimes this machine has: name -> whether it can be imported."""
+    return {name: record.installed() for name, record in records().items()}
 
 
 def measure(arguments: Json, files: Files, out: Path) -> Json:
@@ -87,7 +94,7 @@ def layers(arguments: Json, files: Files, out: Path) -> Json:
         rows: List[LayerTime] = []
         if name not in arguments["whole"]:
             runs = int(arguments["layers_s"] * 1e3 / engines[name]["measurement"]["median_ms"])
-            with _pinned(arguments["threads"]), _session(arguments, path, per_layer=True) as session:
+            with _pinned(_settings(arguments).threads), _session(arguments, path, per_layer=True) as session:
                 rows = session.layer_times(min(max(runs, _LAYER_RUNS[0]), _LAYER_RUNS[1]))
                 engines[name]["report"].update(session.report)
         engines[name]["rows"] = [row.to_json() for row in rows]
@@ -122,7 +129,8 @@ def _measure(sessions: Mapping[str, Session], arguments: Json) -> Tuple[Dict[str
     What was measured while an accelerator's clocks were free to move, or were held back, is not to be trusted.
     """
     rule, accelerator = Rule(**arguments["rule"]), _accelerator(arguments)
-    in_thread = accelerator is None and int(arguments["threads"]) == 1
+    threads = _settings(arguments).threads
+    in_thread = accelerator is None and threads == 1
     calls = {name: session.infer for name, session in sessions.items()}
     cores = clocks.allowed_cores()
 
@@ -136,7 +144,7 @@ def _measure(sessions: Mapping[str, Session], arguments: Json) -> Tuple[Dict[str
             rule,
             beside=REFERENCE if REFERENCE in calls else None,
             in_thread=in_thread,
-            spare_cores=max(0, len(cores) - int(arguments["threads"])),
+            spare_cores=max(0, len(cores) - threads),
             settle=to_quiet_cores,
         )
     concerns = watch.concerns()
@@ -186,8 +194,9 @@ def _kept_session(arguments: Json, model: bytes) -> Session:
 
 
 def _settings(arguments: Json, per_layer: bool = False) -> SessionSettings:
-    copies = bool(arguments.get("copies", True))
-    return SessionSettings(str(arguments["precision"]), int(arguments["threads"]), per_layer, copies)
+    """Return how the call wants its sessions; 0 threads means one for each core of this machine."""
+    threads = int(arguments["threads"]) or len(clocks.allowed_cores())
+    return SessionSettings(str(arguments["precision"]), threads, per_layer, bool(arguments["copies"]))
 
 
 def _random_inputs(session: Session) -> List[Any]:

@@ -1,0 +1,112 @@
+"""The main job and the check of its bundle, on a device behind ssh."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeprune import pipeline
+from edgeprune.job import Job
+from edgeprune.latency import bench
+from edgeprune.latency.bench import open_bench
+from edgeprune.latency.rule import Rule
+from edgeprune.targets.target import Fingerprint
+from edgeprune.units import parse_latency
+from tests.loopback import ROOT, Loopback, wait_for
+from tests.onnx_models import residual
+
+QUICK = Rule(warmup_s=0.01, steady_tolerance=0.5, samples_min=2, round_s=0.01, rounds=2, retries=1)
+MODEL = "from tests.simulated import Wide\n\n\ndef wide():\n    return Wide()\n"
+
+
+@pytest.mark.parametrize("target", ["openvino", "onnxruntime"])
+def test_a_bench_over_ssh_measures_runs_and_builds_as_here(loopback: Loopback, target: str) -> None:
+    model = residual()
+    with open_bench(target, device=loopback.address()) as there, open_bench(target) as here:
+        assert there.fingerprint() == here.fingerprint(), "it is the same machine"
+        assert there.build(model) == here.build(model)
+        times = there.layers({"small": residual(8, 8), "large": residual(48, 24)}, QUICK, layers_s=0.05)
+        assert times["small"].engine.median_ms < times["large"].engine.median_ms
+        assert "layer1.0.conv2" in {node for row in times["large"].rows for node in row.nodes}
+
+
+@pytest.fixture(autouse=True)
+def tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EDGEPRUNE_TABLES", str(tmp_path / "tables"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def test_an_export_and_a_verification(loopback: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device's clock is a formula (targets/formula_worker.py), so that it takes no quiet machine."""
+    monkeypatch.setattr(bench, "_WORKER", "tests.targets.formula_worker")
+    device, out = loopback.address(), tmp_path / "out"
+    result = pipeline.export(job(tmp_path, devices=(device,), out=out))
+    again = pipeline.verify(out, device)
+    assert (result.exit_code, again.exit_code) == (0, 0)
+    assert again.content["latency_ms"]["measured"] == pytest.approx(result.content["latency_ms"]["measured"])
+    assert again.content["fingerprint"] == result.content["fingerprint"]
+    folders = [path.name for path in (tmp_path / "tables").iterdir()]
+    assert folders == [Fingerprint.from_json(result.content["fingerprint"]).digest]
+
+
+@pytest.mark.slow
+def test_the_bundle_and_the_verdict_are_those_of_the_same_machine_without_a_wire(
+    loopback: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is a formula, so that both runs see the same times: `pytest -m slow tests/test_over_ssh.py`."""
+    monkeypatch.setattr(bench, "_WORKER", "tests.targets.formula_worker")
+    found: dict[str, dict[str, Any]] = {}
+    checked = {}
+    for name, device in {"here": "local", "there": loopback.address()}.items():
+        monkeypatch.setenv("EDGEPRUNE_TABLES", str(tmp_path / f"tables-{name}"))
+        found[name] = pipeline.export(job(tmp_path, devices=(device,), out=tmp_path / name)).to_json()
+        checked[name] = pipeline.verify(tmp_path / name, device).to_json()
+    alike = ("status", "fingerprint", "latency_ms", "rounds", "plan", "macs", "numerics")
+    assert {key: found["here"][key] for key in alike} == {key: found["there"][key] for key in alike}
+    assert found["there"]["status"] == "met"
+    assert checked["here"]["latency_ms"] == checked["there"]["latency_ms"]
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
+    wait_for(lambda: not loopback.agents())
+
+
+@pytest.mark.slow
+def test_the_command_line_over_ssh(loopback: Loopback, tmp_path: Path) -> None:
+    """With the real clock, so it wants a quiet machine: `pytest -m slow tests/test_over_ssh.py`, some minutes."""
+    assert edgeprune(tmp_path, "targets", loopback)["targets"]
+    findings = edgeprune(tmp_path, "doctor", loopback)["findings"]
+    assert {"target openvino", "target onnxruntime"} <= {finding["what"] for finding in findings}
+    asked = ["net.py:wide", "--input", "1x3x32x32", "--target", "openvino"]
+    (tmp_path / "net.py").write_text(MODEL)
+    assert edgeprune(tmp_path, "profile", loopback, *asked)["layers"]
+    found = edgeprune(tmp_path, "export", loopback, *asked, "--latency", "70%", "--out", "bundle")
+    assert found["status"] == "met"
+    assert edgeprune(tmp_path, "plan", loopback, *asked, "--latency", "70%")["plans"][0]["predicted"]
+    again = edgeprune(tmp_path, "verify", loopback, "bundle")
+    assert again["status"] == "met"
+    assert again["fingerprint"] == found["fingerprint"]
+    edgeprune(tmp_path, "doctor", loopback, "--clean")
+    assert loopback.kept() == []
+
+
+def edgeprune(folder: Path, verb: str, loopback: Loopback, *words: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "edgeprune", verb, *words, "--device", loopback.address(), "--json", "--quiet"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def job(folder: Path, **changes: Any) -> Job:
+    path = folder / "network.py"
+    path.write_text(MODEL)
+    return Job(f"{path}:wide", "openvino", parse_latency("60%"), input_shape=(1, 3, 16, 16), **changes)
+
+
+def contents(bundle: Path) -> dict[str, bytes]:
+    """Return every file of a bundle that does not say when and where it was made."""
+    files = [path for path in bundle.rglob("*") if path.is_file() and path.name != "manifest.json"]
+    return {path.relative_to(bundle).as_posix(): path.read_bytes() for path in files}
