@@ -72,6 +72,9 @@ class VerifyOptions(Common):
 
     bundle: Annotated[Path | None, _argument("BUNDLE", "Folder that `export` wrote.")] = None
     device: Annotated[str, _DEVICE] = "local"
+    verdict: Annotated[
+        Path | None, typer.Option("--import", metavar="FILE", help="Take back what verify.py of the bundle wrote.")
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,12 @@ def verify(options: VerifyOptions) -> int:
     if not options.bundle.is_dir():
         raise InputError(f"bundle {options.bundle} is not a folder", remedy="name one that `edgeprune export` wrote")
     Address.parse(options.device)
+    if options.verdict is not None and not options.verdict.is_file():
+        raise InputError(f"verdict {options.verdict} is not a file", remedy="name the file that verify.py wrote")
     with running(options) as progress:
         from edgeprune import pipeline
         from edgeprune.report.text import LATENCY_MEANS
 
         progress.say(LATENCY_MEANS)
-        result = pipeline.verify(options.bundle, options.device, progress)
+        result = pipeline.verify(options.bundle, options.device, progress, options.verdict)
     return finish(options, result)

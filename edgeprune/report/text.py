@@ -72,6 +72,7 @@ def _export(document: Document, verbose: bool) -> Lines:
     yield from _latency_line(document)
     yield from _accuracy_line(document)
     yield from _numerics_line(document)
+    yield from _engine_line(document)
     if document.get("plan"):
         yield from _widths(document["plan"], None if verbose else WIDTHS_SHOWN)
     yield from _solver_line(document)
@@ -150,6 +151,12 @@ def _numerics_line(document: Document) -> Lines:
     parts = [f"{name} {numerics[key]:.1e}" for key, name in names.items() if numerics.get(key) is not None]
     if parts:
         yield Text("Numerics (largest difference / largest output): " + ", ".join(parts))
+
+
+def _engine_line(document: Document) -> Lines:
+    facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in document.get("engine", {}).items())
+    if facts:
+        yield Text(f"Engine: {facts}")
 
 
 def _widths(plan: Document, most: int | None) -> Lines:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 DEVICE_SIDE = (
     "__init__",
+    "artifacts/__init__",
+    "artifacts/contents",
     "errors",
     "latency/__init__",
     "latency/measure",
@@ -26,6 +28,11 @@ DEVICE_SIDE = (
     "targets/jetson",
     "targets/nvml",
     "targets/peer",
+    "units",
+    "verification/__init__",
+    "verification/numerics",
+    "verification/onboard",
+    "verification/verdict",
 )
 """Modules that run on a device: Python 3.8, the standard library, numpy and the device's own runtime."""
 

@@ -36,5 +36,6 @@ def test_names_stay_and_outputs_nearly() -> None:
 
 def test_fp32_is_left_alone_and_others_are_refused() -> None:
     assert typed(residual(), "fp32") == residual()
+    assert typed(typed(residual(), "fp16"), "fp16") == typed(residual(), "fp16")
     with pytest.raises(InputError, match="int8"):
         typed(residual(), "int8")
