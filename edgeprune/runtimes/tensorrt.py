@@ -98,7 +98,7 @@ def _build_once(onnx: bytes, settings: SessionSettings, cuda: Cuda) -> Kept:
     """Build once, with what earlier builds on this device have timed."""
     timings = TimingCache(TensorRT().version(), cuda)
     built = build(onnx, settings.precision, cuda, timings.read())
-    timings.add(built.timing_cache)
+    timings.write(built.timing_cache)
     return _PLANS.keep(onnx, settings.precision, Kept(built, {"builds": "1", "tactics_skipped": str(built.skipped)}))
 
 
