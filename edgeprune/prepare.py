@@ -87,6 +87,8 @@ def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Ite
         started = time.perf_counter()
 
     with open_bench(job.target, device=job.devices[0], precision=job.precision, threads=job.threads) as bench:
+        with progress.step(f"looking at {job.devices[0]}"):
+            bench.fingerprint()  # before the network is loaded: a device that is not there costs no minute
         with progress.step("loading and tracing the network"):
             subject = subject or _subject(job)
             done("load")
