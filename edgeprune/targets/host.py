@@ -43,6 +43,7 @@ class AgentDevice:
         self.name = name
         self._peer: Peer | None = None
         self._greeting: Json | None = None
+        self._closings = 0
 
     def call(self, function: str, arguments: Mapping[str, Any], files: Files, timeout_s: float) -> Answer:
         """Call a function in the agent; see `device.Device.call`. An interrupted call ends the agent."""
@@ -62,7 +63,11 @@ class AgentDevice:
         return int(freed)
 
     def close(self) -> None:
-        """End the agent and what it runs; see `device.Device.close`."""
+        """End the agent and what it runs; see `device.Device.close`. A call that another thread waits for fails."""
+        self._closings += 1
+        self._drop()
+
+    def _drop(self) -> None:
         peer, self._peer = self._peer, None
         if peer:
             # At the end of its input the agent kills its child, which no signal to the agent alone would do.
@@ -109,18 +114,19 @@ class AgentDevice:
             exchange: does the same when it is repeated.
             what: the agent does, for the message.
         """
+        closings = self._closings
         for pause_s in (*self.pauses_s, None):
             try:
                 return exchange(self._stream())
             except Closed as error:
-                self.close()
-                if pause_s is None:
+                self._drop()
+                if pause_s is None or self._closings > closings:
                     raise DeviceError(
                         f"the agent on {self.name} that {what} went away{self._how_often()}: {error}",
                         remedy="see that the device and the connection stay up, and try again",
                     ) from None
             except _Unreached as error:
-                if pause_s is None or self._greeting is None:
+                if pause_s is None or self._greeting is None or self._closings > closings:
                     raise error.reason from None
             except (Late, ValueError) as error:
                 self.close()
@@ -141,7 +147,7 @@ class AgentDevice:
     def _stream(self) -> Stream:
         """Return the stream to the agent, started if there is none or it has died."""
         if self._peer and not self._peer.alive():
-            self.close()
+            self._drop()
         if not self._peer:
             peer = self._start()
             try:
