@@ -15,6 +15,7 @@ import torch
 
 from edgeprune import pipeline
 from edgeprune.artifacts.blueprint import Blueprint
+from edgeprune.cli.main import run
 from edgeprune.graph.trace import trace
 from edgeprune.job import Job
 from edgeprune.latency import bench, profile
@@ -64,6 +65,29 @@ def test_an_export_and_a_verification(loopback: Loopback, tmp_path: Path, monkey
     assert folders == [Fingerprint.from_json(result.content["fingerprint"]).digest]
 
 
+@pytest.mark.parametrize("words", [["targets"], ["doctor"], ["doctor", "--target", "openvino"], ["doctor", "--clean"]])
+def test_a_device_that_cannot_be_reached_is_one_line_and_exit_code_3(
+    words: list[str], loopback: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loopback.know("other_host_key")
+    try:
+        assert run([*words, "--quiet", "--device", loopback.address()]) == 3
+    finally:
+        loopback.know("host_key")
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert len(shown.err.splitlines()) == 1
+    assert "has changed" in shown.err
+
+
+def test_what_is_kept_is_told_and_removed(loopback: Loopback, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["targets", "--device", loopback.address()]) == 0
+    assert loopback.kept()
+    assert run(["doctor", "--clean", "--quiet", "--json", "--device", loopback.address()]) == 0
+    assert "files kept on the device" in capsys.readouterr().out
+    assert loopback.kept() == []
+
+
 @pytest.mark.slow
 def test_the_bundle_and_the_verdict_are_those_of_the_same_machine_without_a_wire(
     loopback: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -88,7 +112,7 @@ def test_the_bundle_and_the_verdict_are_those_of_the_same_machine_without_a_wire
 def test_two_devices_take_about_half_the_time_and_the_loss_of_one_loses_nothing(
     loopback: Loopback, wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both are this machine, the clock is a formula, and a network takes 1 s: `pytest -m slow tests/test_over_ssh.py`."""
+    """Both are this machine, by a formula as clock; a network takes 1 s: `pytest -m slow tests/test_over_ssh.py`."""
     monkeypatch.setattr(bench, "_WORKER", "tests.targets.formula_worker")
     monkeypatch.setattr(profile, "LAYERS_S", 1.0)
     monkeypatch.setattr(SshDevice, "pauses_s", ())

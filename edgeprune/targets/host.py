@@ -52,7 +52,7 @@ class AgentDevice:
         def exchange(stream: Stream) -> Answer:
             self._send_call(stream, call, files)
             answer, received = stream.receive_bytes(time.monotonic() + timeout_s + _GRACE_S)
-            return Answer(_result(answer), _intact(received, answer["digests"]))
+            return Answer(_result(answer), _intact(received, answer.get("digests", {})))
 
         return self._tried(exchange, f"ran {function}")
 
@@ -127,7 +127,7 @@ class AgentDevice:
                     ) from None
             except _Unreached as error:
                 if pause_s is None or self._greeting is None or self._closings > closings:
-                    raise error.reason from None
+                    raise error.reason from error.reason.__cause__
             except (Late, ValueError) as error:
                 self.close()
                 raise DeviceError(
@@ -156,7 +156,9 @@ class AgentDevice:
                     raise ValueError(f"it speaks {greeting.get('agent')!r}, not {PROTOCOL!r}")
             except (Closed, Late, ValueError) as error:
                 reason = self._unstarted(peer, error)
-                raise _Unreached(reason) if isinstance(reason, DeviceError) else reason from None
+                if isinstance(reason, DeviceError):
+                    raise _Unreached(reason) from None
+                raise reason from reason.__cause__
             except BaseException:
                 peer.end(0)
                 raise
@@ -174,11 +176,13 @@ class _Unreached(Exception):
 
 def _result(answer: Json) -> Json:
     if "error" in answer:
-        raise rebuilt(answer["error"])
+        raise _rebuilt(answer["error"])
+    if not isinstance(answer.get("result"), dict):
+        raise ValueError(f"an answer without a result: {sorted(answer)}")
     return dict(answer["result"])
 
 
-def rebuilt(error: Mapping[str, str]) -> EdgePruneError:
+def _rebuilt(error: Mapping[str, str]) -> EdgePruneError:
     """Return the error as it was raised on the device; what is none of ours becomes an EdgePruneError that says so."""
     kind = getattr(errors, error["class"], None)
     if isinstance(kind, type) and issubclass(kind, EdgePruneError):

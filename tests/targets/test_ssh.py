@@ -201,6 +201,7 @@ def test_a_refused_key(loopback: Loopback) -> None:
     error = refusal(loopback.address())
     assert "accepts none of your keys" in error.message
     assert "ssh-copy-id -p" in error.remedy
+    assert "Permission denied" in str(error.__cause__), "--debug shows what ssh said"
     keys.write_text(accepted)
     assert works(loopback.address())
 
