@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeprune import usercode
 from edgeprune.errors import InputError, nearest
 from edgeprune.targets.devices import check_reach
-from edgeprune.targets.target import find_target
+from edgeprune.targets.target import Target, find_target
 from edgeprune.units import LatencyBudget
 
 MODEL_FORMS = "demo, torchvision:NAME, timm:NAME or FILE.py:FUNCTION"
@@ -35,7 +36,8 @@ class Job:
         std: a number a channel, by which the difference is divided.
         precision: of the engine; None takes the target's own.
         threads: that the runtime may use; None takes the target's own.
-        devices: where to measure: `local` or `ssh://user@host[:port]`.
+        devices: where to measure: `local` or `ssh://user@host[:port]`; several share the filling of the table, and the
+            first that is left does the rest.
         out: the bundle's folder; None where nothing is written.
         seed: of everything that is drawn.
         epochs: of recovery after the cut; None means 3 with data and 0 without.
@@ -94,8 +96,7 @@ class Job:
         _check_files(self.weights, self.data)
         _check_input(self.input_shape, self.mean, self.std)
         _check_numbers(self)
-        for device in self.devices:
-            check_reach(target, device)
+        _check_devices(target, self.devices)
         if self.resume and self.force:
             raise InputError(
                 "--resume and --force were both given",
@@ -110,6 +111,13 @@ def default_out(model: str, target: str) -> Path:
     """Return the folder a bundle goes to when none is named: `runs/MODEL-TARGET` under the working folder."""
     name = model.rpartition(":")[2]
     return Path("runs") / f"{Path(name).name}-{target}"
+
+
+def _check_devices(target: Target, devices: Sequence[str]) -> None:
+    for device in devices:
+        check_reach(target, device)
+        if devices.count(device) > 1:
+            raise InputError(f"device {device} was named twice", remedy="name every device once")
 
 
 def _check_model(model: str) -> None:

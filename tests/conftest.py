@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.loopback import Loopback
+from tests.loopback import Loopback, Wire
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +16,10 @@ def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
         patch.setenv("PATH", os.pathsep.join([str(device.bin), os.environ["PATH"]]))
         yield device
     device.stop()
+
+
+@pytest.fixture
+def wire(loopback: Loopback) -> Iterator[Wire]:
+    """A wire to that device, which can be cut."""
+    with loopback.wired() as laid:
+        yield laid

@@ -141,10 +141,11 @@ class Loopback:
         """Return what stands after --device."""
         return f"ssh://{getpass.getuser()}@127.0.0.1:{port or self.port}"
 
-    def know(self, key: str, port: int | None = None) -> None:
-        """Let the client know the device by a key, at this port alone."""
+    def know(self, key: str, *ports: int) -> None:
+        """Let the client know the device by a key, at its own port and these."""
         kind, content, *_ = (self.folder / f"{key}.pub").read_text().split()
-        (self.folder / "known_hosts").write_text(f"[127.0.0.1]:{port or self.port} {kind} {content}\n")
+        lines = [f"[127.0.0.1]:{port} {kind} {content}\n" for port in (self.port, *ports)]
+        (self.folder / "known_hosts").write_text("".join(lines))
 
     @contextlib.contextmanager
     def wired(self) -> Iterator[Wire]:

@@ -36,7 +36,9 @@ def _argument(metavar: str, says: str) -> Any:
 
 _TARGET = _value("T", "Kind of hardware: a name that `edgeprune targets` lists.")
 _DEVICE = _value("D", "Where to measure: local or ssh://user@host[:port].")
-_DEVICES = _value("D", "Where to measure: local or ssh://user@host[:port]. May be repeated.")
+_DEVICES = _value(
+    "D", "Where to measure: local or ssh://user@host[:port]. May be repeated: equal devices share the table."
+)
 
 
 @dataclass(frozen=True)

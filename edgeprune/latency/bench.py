@@ -190,7 +190,7 @@ def open_bench(
 
     Args:
         target_name: name of a profile.
-        device: `local`, `ssh://[user@]host[:port]`, or a device that is open already.
+        device: `local`, an ssh address, or a device that is open already.
         precision: None takes the profile's default.
         threads: None takes the profile's default.
 

@@ -56,6 +56,7 @@ class Cache:
             with contextlib.suppress(OSError):
                 os.utime(str(path))
         lacking = {digest: _size(_part(path)) for digest, path in here.items() if not path.is_file()}
+        lacking = {digest: there if there <= sizes[digest] else 0 for digest, there in lacking.items()}
         self._make_room(sum(sizes[digest] - size for digest, size in lacking.items()), set(sizes))
         return lacking
 

@@ -102,6 +102,8 @@ class Stream:
         try:
             header = json.loads(text.decode())
             sizes = [(str(name), int(length)) for name, length in header.pop("files")]
+            if any(length < 0 for _, length in sizes):
+                raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(f"{text[:40]!r} is not the header of a frame of {PROTOCOL}") from None
         self._unread = sum(size for _, size in sizes)

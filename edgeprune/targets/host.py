@@ -43,6 +43,7 @@ class AgentDevice:
         self.name = name
         self._peer: Peer | None = None
         self._greeting: Json | None = None
+        self._closings = 0
 
     def call(self, function: str, arguments: Mapping[str, Any], files: Files, timeout_s: float) -> Answer:
         """Call a function in the agent; see `device.Device.call`. An interrupted call ends the agent."""
@@ -51,7 +52,7 @@ class AgentDevice:
         def exchange(stream: Stream) -> Answer:
             self._send_call(stream, call, files)
             answer, received = stream.receive_bytes(time.monotonic() + timeout_s + _GRACE_S)
-            return Answer(_result(answer), _intact(received, answer["digests"]))
+            return Answer(_result(answer), _intact(received, answer.get("digests", {})))
 
         return self._tried(exchange, f"ran {function}")
 
@@ -62,7 +63,11 @@ class AgentDevice:
         return int(freed)
 
     def close(self) -> None:
-        """End the agent and what it runs; see `device.Device.close`."""
+        """End the agent and what it runs; see `device.Device.close`. A call that another thread waits for fails."""
+        self._closings += 1
+        self._drop()
+
+    def _drop(self) -> None:
         peer, self._peer = self._peer, None
         if peer:
             # At the end of its input the agent kills its child, which no signal to the agent alone would do.
@@ -109,19 +114,20 @@ class AgentDevice:
             exchange: does the same when it is repeated.
             what: the agent does, for the message.
         """
+        closings = self._closings
         for pause_s in (*self.pauses_s, None):
             try:
                 return exchange(self._stream())
             except Closed as error:
-                self.close()
-                if pause_s is None:
+                self._drop()
+                if pause_s is None or self._closings > closings:
                     raise DeviceError(
                         f"the agent on {self.name} that {what} went away{self._how_often()}: {error}",
                         remedy="see that the device and the connection stay up, and try again",
                     ) from None
             except _Unreached as error:
-                if pause_s is None or self._greeting is None:
-                    raise error.reason from None
+                if pause_s is None or self._greeting is None or self._closings > closings:
+                    raise error.reason from error.reason.__cause__
             except (Late, ValueError) as error:
                 self.close()
                 raise DeviceError(
@@ -141,7 +147,7 @@ class AgentDevice:
     def _stream(self) -> Stream:
         """Return the stream to the agent, started if there is none or it has died."""
         if self._peer and not self._peer.alive():
-            self.close()
+            self._drop()
         if not self._peer:
             peer = self._start()
             try:
@@ -150,7 +156,9 @@ class AgentDevice:
                     raise ValueError(f"it speaks {greeting.get('agent')!r}, not {PROTOCOL!r}")
             except (Closed, Late, ValueError) as error:
                 reason = self._unstarted(peer, error)
-                raise _Unreached(reason) if isinstance(reason, DeviceError) else reason from None
+                if isinstance(reason, DeviceError):
+                    raise _Unreached(reason) from None
+                raise reason from reason.__cause__
             except BaseException:
                 peer.end(0)
                 raise
@@ -168,11 +176,13 @@ class _Unreached(Exception):
 
 def _result(answer: Json) -> Json:
     if "error" in answer:
-        raise rebuilt(answer["error"])
+        raise _rebuilt(answer["error"])
+    if not isinstance(answer.get("result"), dict):
+        raise ValueError(f"an answer without a result: {sorted(answer)}")
     return dict(answer["result"])
 
 
-def rebuilt(error: Mapping[str, str]) -> EdgePruneError:
+def _rebuilt(error: Mapping[str, str]) -> EdgePruneError:
     """Return the error as it was raised on the device; what is none of ours becomes an EdgePruneError that says so."""
     kind = getattr(errors, error["class"], None)
     if isinstance(kind, type) and issubclass(kind, EdgePruneError):

@@ -57,9 +57,8 @@ class SshDevice(AgentDevice):
         self._address = address
         self._errors: IO[bytes] | None = None
 
-    def close(self) -> None:
-        """End the agent and what it runs; see `device.Device.close`."""
-        super().close()
+    def _drop(self) -> None:
+        super()._drop()
         self._forget()
 
     def _start(self) -> Peer:

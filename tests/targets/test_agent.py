@@ -65,6 +65,30 @@ def test_noise_is_no_frame(pipe: tuple[Stream, int, int], tmp_path: Path) -> Non
         pipe[0].receive(tmp_path)
 
 
+@pytest.mark.parametrize("text", [b"nope", b"[]", b"{}", b'{"files": 1}', b'{"files": [["a", -1]]}', b"\xff"])
+def test_a_header_must_be_one(text: bytes, pipe: tuple[Stream, int, int], tmp_path: Path) -> None:
+    os.write(pipe[2], struct.pack(">I", len(text)) + text)
+    with pytest.raises(ValueError, match="is not the header of a frame"):
+        pipe[0].receive(tmp_path)
+
+
+def test_what_is_left_of_a_frame_can_be_skipped(pipe: tuple[Stream, int, int], tmp_path: Path) -> None:
+    pipe[0].send({"a": 1}, {"x": b"12345", "y": b"678"})
+    pipe[0].send({"b": 2})
+    _, sizes = pipe[0].header()
+    assert sizes == [("x", 5), ("y", 3)]
+    assert b"".join(pipe[0].blocks(2)) == b"12"
+    pipe[0].skip()
+    assert pipe[0].receive(tmp_path) == ({"b": 2}, {})
+
+
+def test_a_reader_that_takes_nothing_is_given_up_on() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with pytest.raises(Late, match=r"nothing was taken for 0.05 s"):
+        Stream(reading, writing, stall_s=0.05).send({}, {"large": bytes(1 << 20)})
+
+
 def test_a_function_is_called_by_name(tmp_path: Path) -> None:
     call = {"function": f"{CALLS}:echo", "arguments": {"a": 1}, "paths": {}, "out": str(tmp_path)}
     assert perform(call)["result"]["arguments"] == {"a": 1}

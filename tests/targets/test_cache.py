@@ -65,6 +65,13 @@ def broken(content: bytes) -> Iterator[bytes]:
     raise Closed("cut")
 
 
+def test_a_part_that_cannot_be_one_is_begun_again(tmp_path: Path) -> None:
+    cache, name = Cache(tmp_path), digest(b"content")
+    (tmp_path / "files" / f"{name}.part").write_bytes(b"more than the content")
+    assert cache.lacks({name: 7}) == {name: 0}
+    assert keep(cache, b"content") == name
+
+
 def test_what_arrives_damaged_is_not_kept(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     with pytest.raises(DeviceError, match="arrived damaged"):

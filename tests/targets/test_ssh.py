@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,12 +40,6 @@ class TestSshDevice(DeviceContract):
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again at once."""
     monkeypatch.setattr(SshDevice, "pauses_s", (0.0, 0.0))
-
-
-@pytest.fixture
-def wire(loopback: Loopback) -> Iterator[Wire]:
-    with loopback.wired() as laid:
-        yield laid
 
 
 def works(address: str) -> bool:
@@ -208,6 +201,7 @@ def test_a_refused_key(loopback: Loopback) -> None:
     error = refusal(loopback.address())
     assert "accepts none of your keys" in error.message
     assert "ssh-copy-id -p" in error.remedy
+    assert "Permission denied" in str(error.__cause__), "--debug shows what ssh said"
     keys.write_text(accepted)
     assert works(loopback.address())
 
