@@ -114,17 +114,15 @@ def main() -> int:
     parser.add_argument("--names", action="store_true", help="take the names in tests/standins instead of the types")
     parser.add_argument("--write-names", action="store_true", help="write the names in tests/standins from the types")
     given = parser.parse_args()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeprune" / "tensorrt-types"
     if given.write_names:
-        folders = {one: cache / f"{one}-{sys.implementation.cache_tag}" for one in PACKAGES}
-        found = {one: names_of(one, folder, cache / "stubgen") for one, folder in folders.items()}
+        found = {one: names_of(one, cache_folder(one), cache_folder("stubgen")) for one in PACKAGES}
         NAMES.write_text(json.dumps(found, indent=0, sort_keys=True) + "\n")
         return 0
     codes, against = [], []
     for version in given.versions:
-        folder = cache / f"{version}-{sys.implementation.cache_tag}"
+        folder = cache_folder(version)
         try:
-            stubs = None if given.names else real_types(version, folder, cache / "stubgen")
+            stubs = None if given.names else real_types(version, folder, cache_folder("stubgen"))
         except CannotCheckError as error:
             print(f"{version}: {error}; the names take the place of the types")
             stubs = None
@@ -138,6 +136,12 @@ def main() -> int:
         f"checked {len(CHECKED)} files: {against.count('types')} versions by types, {against.count('names')} by names"
     )
     return 1 if any(codes) else 0
+
+
+def cache_folder(name: str) -> Path:
+    """Return where a version's bindings are kept, or another thing of this Python."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "edgeprune" / "tensorrt-types" / f"{name}-{sys.implementation.cache_tag}"
 
 
 def real_types(version: str, folder: Path, stubgen: Path) -> Path:

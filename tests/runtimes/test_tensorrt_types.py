@@ -62,6 +62,42 @@ def test_what_a_version_does_not_have_is_found(
     assert [line.split(":")[1] for line in done.stdout.splitlines()[:2]] == ["4", "5"], done.stdout
 
 
+REAL = """
+import sys, types
+import tensorrt_bindings
+sys.modules["tensorrt"] = tensorrt_bindings
+from edgeprune.errors import MissingError
+from edgeprune.runtimes.tensorrt_build import build, make_log
+from edgeprune.runtimes.tensorrt_session import make_profiler
+log, profiler = make_log(), make_profiler()
+log.log(tensorrt_bindings.ILogger.ERROR, "bad")
+log.log(tensorrt_bindings.ILogger.WARNING, "Skipping tactic 0x3 due to insufficient memory")
+assert (log.last_error(), log.skipped) == ("bad", 1)
+profiler.start(counts=True)
+profiler.report_layer_time("conv", 0.5)
+assert profiler.runs == [[("conv", 500.0)]]
+try:
+    build(b"", "fp32", None)
+except MissingError as error:
+    print("no GPU:", error.message)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_our_classes_are_what_the_real_bindings_take(tool: ModuleType) -> None:
+    """The real logger, profiler and enumerations; the real Builder says that there is no GPU."""
+    for version in tool.PACKAGES:
+        folder = tool.cache_folder(version)
+        try:
+            tool.real_types(version, folder, tool.cache_folder("stubgen"))
+        except tool.CannotCheckError as error:
+            pytest.skip(f"the real bindings are not to be had here: {error}")
+        environment = tool.bindings_environment(folder, TOOLS.parent)
+        done = subprocess.run([sys.executable, "-c", REAL], env=environment, capture_output=True, text=True)
+        assert done.stdout.startswith(f"no GPU: TensorRT {version} finds no GPU"), done.stdout + done.stderr
+
+
 def test_a_stub_becomes_one_that_mypy_reads(tool: ModuleType) -> None:
     raw = (
         "from __future__ import annotations\n"
