@@ -13,20 +13,25 @@ from typing import Any, Dict, List, Mapping
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.worker import build, describe, examine, outputs  # noqa: F401  (called by name)
 from edgeprune.runtimes.base import LayerTime
-from edgeprune.runtimes.onnxgraph import _fields, _view, read_nodes
+from edgeprune.runtimes.onnxgraph import fields, read_nodes, submessage
 
 Json = Dict[str, Any]
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_DIMS, _TENSOR_NAME = 7, 5, 1, 8
 
 
 def measure(arguments: Json, files: Mapping[str, Path], out: Path) -> Json:
-    return {name: {"measurement": _measurement(path), "properties": {}} for name, path in files.items()}
+    return {name: {"measurement": _measurement(path), "properties": {}, "report": {}} for name, path in files.items()}
 
 
 def layers(arguments: Json, files: Mapping[str, Path], out: Path) -> Json:
     time.sleep(arguments["layers_s"])  # it takes as long as it may
     return {
-        name: {"rows": [row.to_json() for row in _rows(path)], "engine": _measurement(path), "properties": {}}
+        name: {
+            "rows": [row.to_json() for row in _rows(path)],
+            "engine": _measurement(path),
+            "properties": {},
+            "report": {},
+        }
         for name, path in files.items()
     }
 
@@ -53,10 +58,10 @@ def _rows(path: Path) -> List[LayerTime]:
 
 def _weights(onnx: bytes) -> Dict[str, List[int]]:
     found = {}
-    for field, graph in _fields(memoryview(onnx)):
-        for part, tensor in _fields(_view(graph)) if field == _MODEL_GRAPH else ():
+    for field, graph in fields(memoryview(onnx)):
+        for part, tensor in fields(submessage(graph)) if field == _MODEL_GRAPH else ():
             if part == _GRAPH_INITIALIZER:
-                fields = list(_fields(_view(tensor)))
-                name = next(bytes(_view(value)).decode() for number, value in fields if number == _TENSOR_NAME)
-                found[name] = [int(value) for number, value in fields if number == _TENSOR_DIMS]
+                parts = list(fields(submessage(tensor)))
+                name = next(bytes(submessage(value)).decode() for number, value in parts if number == _TENSOR_NAME)
+                found[name] = [int(value) for number, value in parts if number == _TENSOR_DIMS]
     return found
