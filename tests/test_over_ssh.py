@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -140,29 +138,32 @@ def test_two_devices_take_about_half_the_time_and_the_loss_of_one_loses_nothing(
 
 
 @pytest.mark.slow
-def test_the_command_line_over_ssh(loopback: Loopback, tmp_path: Path) -> None:
-    """With the real clock, so it wants a quiet machine: `pytest -m slow tests/test_over_ssh.py`, some minutes."""
-    assert edgeprune(tmp_path, "targets", loopback)["targets"]
-    findings = edgeprune(tmp_path, "doctor", loopback)["findings"]
-    assert {"target openvino", "target onnxruntime"} <= {finding["what"] for finding in findings}
-    asked = ["net.py:wide", "--input", "1x3x32x32", "--target", "openvino"]
+def test_every_verb_over_ssh(
+    loopback: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The clock is a formula: `pytest -m slow tests/test_over_ssh.py`."""
+    monkeypatch.setattr(bench, "_WORKER", "tests.targets.formula_worker")
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(MODEL)
-    assert edgeprune(tmp_path, "profile", loopback, *asked)["layers"]
-    found = edgeprune(tmp_path, "export", loopback, *asked, "--latency", "70%", "--out", "bundle")
+
+    def edgeprune(*words: str) -> dict[str, Any]:
+        assert run([*words, "--device", loopback.address(), "--json", "--quiet"]) == 0
+        return dict(json.loads(capsys.readouterr().out))
+
+    asked = ("net.py:wide", "--input", "1x3x16x16", "--target", "openvino")
+    usable = {row["name"]: row["usable"] for row in edgeprune("targets")["targets"]}
+    assert usable["openvino"]
+    assert usable["onnxruntime"]
+    findings = {finding["what"] for finding in edgeprune("doctor")["findings"]}
+    assert {"processor", "target openvino", "target onnxruntime"} <= findings
+    assert edgeprune("profile", *asked)["layers"]
+    assert edgeprune("plan", *asked, "--latency", "60%")["plans"][0]["predicted"]
+    found = edgeprune("export", *asked, "--latency", "60%", "--out", "bundle")
     assert found["status"] == "met"
-    assert edgeprune(tmp_path, "plan", loopback, *asked, "--latency", "70%")["plans"][0]["predicted"]
-    again = edgeprune(tmp_path, "verify", loopback, "bundle")
-    assert again["status"] == "met"
-    assert again["fingerprint"] == found["fingerprint"]
-    edgeprune(tmp_path, "doctor", loopback, "--clean")
+    again = edgeprune("verify", "bundle")
+    assert (again["status"], again["fingerprint"]) == ("met", found["fingerprint"])
+    edgeprune("doctor", "--clean")
     assert loopback.kept() == []
-
-
-def edgeprune(folder: Path, verb: str, loopback: Loopback, *words: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "edgeprune", verb, *words, "--device", loopback.address(), "--json", "--quiet"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
 
 
 def job(folder: Path, **changes: Any) -> Job:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,8 +18,10 @@ from edgeprune.targets import ssh_failures
 from edgeprune.targets.address import Address
 from edgeprune.targets.device import Device
 from edgeprune.targets.devices import open_device
+from edgeprune.targets.frames import PROTOCOL
 from edgeprune.targets.packing import packed_agent, starter
-from edgeprune.targets.ssh import SshDevice
+from edgeprune.targets.peer import Peer
+from edgeprune.targets.ssh import SshDevice, command
 from tests.contracts.device_contract import CALLS, DeviceContract, ended, running
 from tests.loopback import Loopback, Wire, wait_for
 
@@ -272,6 +277,22 @@ def test_a_machine_without_ssh_is_told_what_to_install(monkeypatch: pytest.Monke
 
 def test_the_starter_passes_every_shell() -> None:
     assert not set("'!") & set(starter())
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "zsh", "fish", "tcsh"])
+def test_a_login_shell_passes_the_starter_on(shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    agent = packed_agent()
+    told = [str(len(agent)), hashlib.sha256(agent).hexdigest()]
+    peer = Peer([shell, "-c", command(Address("", "ssh", "board", python=sys.executable), told)[-1]])
+    try:
+        peer.stream.write(agent)
+        assert peer.stream.header(time.monotonic() + 30)[0]["agent"] == PROTOCOL
+    finally:
+        assert peer.end(grace_s=10) == 0
+    assert (tmp_path / "edgeprune" / f"agent-{told[1][:16]}.pyz").read_bytes() == agent
 
 
 def test_what_is_sent_does_not_depend_on_when_it_is_packed() -> None:
