@@ -45,7 +45,7 @@ def profile(
         model: the dense network; left alone.
         example_inputs: a tensor, or a tuple of positional arguments, of batch size 1.
         target: name of a profile, such as `openvino`.
-        device: `local`, or `ssh://user@host`.
+        device: `local`, or `ssh://[user@]host[:port][/path/to/python]`.
         precision: of the engine; the target's own by default.
         threads: that the runtime may use; the target's own by default.
         seed: of the widths that are measured.

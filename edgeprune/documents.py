@@ -45,6 +45,7 @@ def export_document(
         "accuracy": {"dense": baseline["accuracy"], "pruned": pruned_accuracy, "engine": shipped.accuracy},
         **_sizes(ready, plan),
         "numerics": shipped.numerics,
+        "engine": shipped.report,
         "plan": _groups(ready, plan.widths),
         "solver": chosen["solver"],
         "steps": ready.steps,
@@ -145,6 +146,7 @@ def verify_document(bundle: Path, before: Mapping[str, Any], checked: Recheck) -
         },
         "accuracy": {"dense": before["accuracy"]["dense"], "engine": checked.accuracy},
         "numerics": checked.numerics,
+        "engine": dict(checked.report),
         "reasons": list(checked.verdict.reasons),
     }
 

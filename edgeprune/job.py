@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeprune import usercode
 from edgeprune.errors import InputError, nearest
-from edgeprune.targets.target import find_target
+from edgeprune.targets.devices import check_reach
+from edgeprune.targets.target import Target, find_target
 from edgeprune.units import LatencyBudget
 
 MODEL_FORMS = "demo, torchvision:NAME, timm:NAME or FILE.py:FUNCTION"
@@ -34,14 +36,15 @@ class Job:
         std: a number a channel, by which the difference is divided.
         precision: of the engine; None takes the target's own.
         threads: that the runtime may use; None takes the target's own.
-        devices: where to measure: `local` or `ssh://user@host[:port]`.
+        devices: where to measure: `local` or `ssh://user@host[:port]`; several share the filling of the table, and the
+            first that is left does the rest.
         out: the bundle's folder; None where nothing is written.
         seed: of everything that is drawn.
         epochs: of recovery after the cut; None means 3 with data and 0 without.
         max_drop: the accuracy that may be lost, in percentage points; None sets no floor.
         lock: patterns of module names that are never narrowed.
         allow_inexact: channels that a norm or a softmax spans may be cut too.
-        align: widths are multiples of this; None takes what the measurements say.
+        align: widths are multiples of this; None takes the target's own.
         rounds: measurements that the closed loop takes at most, and tries of an engine that was measured over.
         criterion: what scores the channels; None takes the best that the data allow.
         dry_run: stop after the plan.
@@ -81,6 +84,7 @@ class Job:
 
         Raises:
             InputError: a name, a number or a path that cannot be right; nothing has been written then.
+            MissingError: a device that cannot be one of the target.
         """
         target = find_target(self.target)
         if self.precision is not None and self.precision not in target.precisions:
@@ -92,8 +96,7 @@ class Job:
         _check_files(self.weights, self.data)
         _check_input(self.input_shape, self.mean, self.std)
         _check_numbers(self)
-        for device in self.devices:
-            check_device(device)
+        _check_devices(target, self.devices)
         if self.resume and self.force:
             raise InputError(
                 "--resume and --force were both given",
@@ -110,19 +113,11 @@ def default_out(model: str, target: str) -> Path:
     return Path("runs") / f"{Path(name).name}-{target}"
 
 
-def check_device(device: str) -> None:
-    """Refuse what is neither `local` nor an ssh:// address with a host.
-
-    Raises:
-        InputError: of another form.
-    """
-    address = device.removeprefix("ssh://")
-    if device == "local" or (address != device and address.rpartition("@")[2].partition(":")[0]):
-        return
-    raise InputError(
-        f"device {device!r} is neither 'local' nor an ssh address{nearest(device, ['local'])}",
-        remedy="write it like --device local or --device ssh://user@host",
-    )
+def _check_devices(target: Target, devices: Sequence[str]) -> None:
+    for device in devices:
+        check_reach(target, device)
+        if devices.count(device) > 1:
+            raise InputError(f"device {device} was named twice", remedy="name every device once")
 
 
 def _check_model(model: str) -> None:

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeprune.artifacts import bundle as bundles
+from edgeprune.artifacts.contents import read_manifest, write_manifest
 from edgeprune.artifacts.subject import Network, Subject
 from edgeprune.artifacts.workspace import Workspace
 from edgeprune.budget.explain import solve_or_explain
 from edgeprune.budget.solve import Solution, floor
 from edgeprune.decision import decide
-from edgeprune.diagnosis import doctor_document
+from edgeprune.diagnosis import cleaning_document, doctor_document
 from edgeprune.documents import (
     announcement,
     export_document,
@@ -44,7 +44,8 @@ from edgeprune.pruning.slim import slim, slim_error
 from edgeprune.shipping import ship, versions
 from edgeprune.training.loop import Recipe, evaluate, recover
 from edgeprune.units import LatencyBudget
-from edgeprune.verification.recheck import recheck
+from edgeprune.verification.onboard import read_verdict
+from edgeprune.verification.recheck import recheck, recheck_of
 from edgeprune.verification.verdict import judge
 
 DEFAULT_EPOCHS = 3
@@ -100,6 +101,7 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
                 budget_ms=baseline["budget_ms"],
                 measured_ms=shipped.measured.median_ms,
                 trusted=shipped.measured.trusted,
+                distrust=shipped.measured.reason,
                 numerics=shipped.numerics,
                 precision=ready.bench.settings.precision,
                 dense_accuracy=baseline["accuracy"],
@@ -108,7 +110,7 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
                 allow_unverified=job.allow_unverified,
             )
             document = export_document(ready, out, baseline, chosen, plan, shipped, accuracy, verdict)
-            bundles.write_manifest(
+            write_manifest(
                 work.path("bundle"),
                 {
                     "source": _source(job, ready.subject),
@@ -143,14 +145,23 @@ def profile(job: Job, progress: Progress = SILENT) -> Result:
         return Result(profile_document(ready))
 
 
-def verify(bundle: Path, device: str = "local", progress: Progress = SILENT) -> Result:
+def verify(bundle: Path, device: str = "local", progress: Progress = SILENT, verdict: Path | None = None) -> Result:
     """Check a bundle again: the files' hashes, numerics, accuracy and latency.
 
+    Args:
+        bundle: the folder.
+        device: where to check it.
+        progress: where to show it.
+        verdict: a file that the bundle's own `verify.py` wrote; then that is what is judged, and nothing is run.
+
     Raises:
-        InputError: not a bundle, or one that was changed.
+        InputError: not a bundle, or one that was changed; or a verdict of another one.
     """
-    manifest = bundles.read_manifest(bundle)
+    manifest = read_manifest(bundle)
     job, before = manifest["job"], manifest["result"]
+    if verdict is not None:
+        checked = recheck_of(read_verdict(verdict, bundle), manifest)
+        return Result(verify_document(bundle, before, checked), checked.verdict.exit_code)
     fingerprint = before["fingerprint"]
     with open_bench(
         job["target"], device=device, precision=fingerprint["precision"], threads=int(fingerprint["threads"])
@@ -159,9 +170,9 @@ def verify(bundle: Path, device: str = "local", progress: Progress = SILENT) -> 
     return Result(verify_document(bundle, before, checked), checked.verdict.exit_code)
 
 
-def doctor(target: str | None, device: str = "local", progress: Progress = SILENT) -> Result:
-    """Say what this machine or that device has, and what would mend what is missing."""
-    return Result(doctor_document(target, device, progress))
+def doctor(target: str | None, device: str = "local", progress: Progress = SILENT, clean: bool = False) -> Result:
+    """Say what this machine or that device has, and what would mend what is missing; or only clean up there."""
+    return Result(cleaning_document(device, progress) if clean else doctor_document(target, device, progress))
 
 
 def _baseline(ready: Prepared, job: Job, progress: Progress) -> dict[str, Any]:

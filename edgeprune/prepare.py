@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.job import Job
 from edgeprune.latency.bench import Bench, open_bench
+from edgeprune.latency.group import BenchGroup
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import fill
 from edgeprune.latency.rule import LONG
@@ -26,6 +27,7 @@ from edgeprune.latency.store import TableStore
 from edgeprune.progress import Progress
 from edgeprune.pruning.importance import scores as importance
 from edgeprune.pruning.verify import verified
+from edgeprune.targets.target import find_target
 
 CALIBRATION_IMAGES = 512
 
@@ -86,7 +88,10 @@ def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Ite
         steps.append({"name": name, "seconds": round(time.perf_counter() - started, 3)})
         started = time.perf_counter()
 
-    with open_bench(job.target, device=job.devices[0], precision=job.precision, threads=job.threads) as bench:
+    with ExitStack() as opened:
+        benches = BenchGroup([opened.enter_context(_bench(job, device)) for device in job.devices])
+        with progress.step(f"looking at {' and '.join(job.devices)}"):
+            benches.check()  # before the network is loaded: a device that is not there costs no minute
         with progress.step("loading and tracing the network"):
             subject = subject or _subject(job)
             done("load")
@@ -94,16 +99,23 @@ def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Ite
             blueprint = Blueprint(subject.model, graph)
             done("trace")
         store = TableStore()
-        table = fill(blueprint, bench, store, seed=job.seed, progress=progress)
+        table = fill(blueprint, benches, store, seed=job.seed, progress=progress)
+        bench = benches.first
         dense = measured_now(bench, blueprint)
         done("measure")
         with progress.step("scoring channels"):
             criterion = job.criterion or ("obs" if subject.data is not None else "l2")
             batches = subject.data.calibration(CALIBRATION_IMAGES, job.seed) if subject.data is not None else None
             scores = importance(subject.model, graph, criterion, batches)
-            choice = Choice(graph, scores, values_from_scores(graph, scores), job.align or 1)
+            choice = Choice(
+                graph, scores, values_from_scores(graph, scores), job.align or find_target(job.target).align
+            )
             done("score")
         yield Prepared(job, subject, graph, blueprint, bench, store, table, dense, choice, steps)
+
+
+def _bench(job: Job, device: str) -> Bench:
+    return open_bench(job.target, device=device, precision=job.precision, threads=job.threads)
 
 
 def _traced(job: Job, subject: Subject) -> ChannelGraph:

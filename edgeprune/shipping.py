@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from edgeprune.artifacts import bundle as bundles
+from edgeprune.artifacts.contents import write_samples
 from edgeprune.artifacts.onnx import export_onnx
 from edgeprune.artifacts.samples import sample_inputs, torch_outputs, val_arrays
 from edgeprune.artifacts.subject import Network
+from edgeprune.artifacts.verifier import write_verifier
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import LayerTimes, Reference, open_bench
 from edgeprune.latency.rule import FINAL
@@ -36,11 +38,13 @@ class Shipped:
         measured: latency of the engine.
         numerics: relative differences by name.
         accuracy: of the engine, None without data.
+        report: what else is to be known of the engine and its measurement, such as how often it was built.
     """
 
     measured: Measurement
     numerics: dict[str, float | None]
     accuracy: float | None
+    report: dict[str, str]
 
 
 def ship(
@@ -68,12 +72,13 @@ def ship(
     with progress.step("exporting"):
         fused = fuse(small, ready.graph.foldable)
         model = export_onnx(fused, ready.graph.example_inputs).SerializeToString()
-        write_bytes(folder / "model.onnx", model)
+        write_bytes(folder / "model.onnx", ready.bench.typed(model))
+        write_verifier(folder)
         for name, content in ready.bench.build(model).items():
             write_bytes(folder / "engine" / name, content)
     inputs = sample_inputs(ready.graph.example_inputs, ready.subject.data, ready.job.seed)
     expected = torch_outputs(fused, inputs)
-    bundles.write_samples(folder / "samples.npz", inputs, expected)
+    write_samples(folder / "samples.npz", inputs, expected)
     with progress.step("verifying numerics and latency"):
         numerics: dict[str, float | None] = {
             "slim_vs_masked": slim_difference,
@@ -89,7 +94,7 @@ def ship(
         if data is not None
         else None
     )
-    return Shipped(measured, numerics, accuracy)
+    return Shipped(measured, numerics, accuracy, layers.report)
 
 
 def reference_outputs(model: bytes, inputs: list[np.ndarray]) -> list[np.ndarray]:

@@ -110,6 +110,9 @@ class SimulatedBench:
         ]
         return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
+    def typed(self, model: bytes) -> bytes:
+        return model
+
     def build(self, model: bytes) -> dict[str, bytes]:
         return {"model.engine": model[:16]}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgeprune.errors import InputError
-from edgeprune.job import Job, check_device, default_out
+from edgeprune.job import Job, default_out
 
 JOB = Job("demo", "openvino")
 
@@ -110,9 +110,3 @@ def test_an_output_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mo
 )
 def test_where_a_bundle_goes(model: str, folder: str) -> None:
     assert default_out(model, "jetson") == Path("runs") / folder
-
-
-@pytest.mark.parametrize("device", ["", "board", "ssh://", "ssh://me@", "http://board", "Local"])
-def test_no_device(device: str) -> None:
-    with pytest.raises(InputError, match="neither 'local' nor"):
-        check_device(device)

@@ -78,7 +78,16 @@ def test_the_demo_becomes_a_bundle_within_its_budget(demo: tuple[Path, pipeline.
     assert found["solver"]["gap"] <= 1e-3
     assert found["macs"]["pruned"] < found["macs"]["dense"]
     files = {path.relative_to(folder / "out").as_posix() for path in (folder / "out").rglob("*") if path.is_file()}
-    assert files >= {"model.onnx", "model.safetensors", "plan.json", "manifest.json", "latency.csv", "samples.npz"}
+    assert files >= {
+        "model.onnx",
+        "model.safetensors",
+        "plan.json",
+        "manifest.json",
+        "latency.csv",
+        "samples.npz",
+        "verify.py",
+        "verify.zip",
+    }
     assert any(name.startswith("engine/") for name in files)
     assert left(folder) == ["out"]
     json.dumps(found, allow_nan=False)

@@ -77,6 +77,21 @@ def test_an_old_python_is_told_so(bootstrap: ModuleType, monkeypatch: pytest.Mon
         bootstrap.ready("demo")
 
 
+def test_a_missing_program_is_installed(bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(bootstrap, "call", lambda *command: ran.append(" ".join(command)) or 0)
+    monkeypatch.setattr(bootstrap.os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="no apt-get to install it with; install a-package"):
+        bootstrap.ready_program("a-program", "a-package")
+    for name in ("apt-get", "another"):
+        (tmp_path / name).touch(mode=0o755)
+    bootstrap.ready_program("another", "a-package")
+    assert ran == []
+    bootstrap.ready_program("a-program", "a-package")
+    assert ran[-1] == "sudo apt-get install -q -y --no-install-recommends a-package"
+
+
 @pytest.mark.parametrize("script", ["bootstrap", "check", "try"])
 def test_what_sets_up_needs_nothing_that_has_to_be_set_up(script: str) -> None:
     names = {name.split(".")[0] for name in imports(TOOLS / f"{script}.py")}

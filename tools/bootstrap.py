@@ -1,4 +1,4 @@
-"""The checkout's own `.venv`: made when missing, installed into when something changed. Standard library only."""
+"""What the scripts need: the checkout's own `.venv`, and programs of the system. Standard library only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,22 @@ def ready(extra: str) -> str:
         run(python, "-m", "pip", "install", "--disable-pip-version-check", "-e", f".[{extra}]")
         stamp.write_text(state)
     return python
+
+
+def ready_program(name: str, package: str) -> None:
+    """Install a Debian package where the program that it brings is missing.
+
+    Raises:
+        SystemExit: it is missing, and cannot be installed from here; it has said why.
+    """
+    folders = [os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
+    if shutil.which(name, path=os.pathsep.join(folders)):
+        return
+    if not shutil.which("apt-get"):
+        sys.exit(f"error: the tests need {name}, and there is no apt-get to install it with; install {package}")
+    root = [] if os.geteuid() == 0 else ["sudo"]
+    call(*root, "apt-get", "update", "-q")
+    run(*root, "apt-get", "install", "-q", "-y", "--no-install-recommends", package)
 
 
 def run(*command: str) -> None:

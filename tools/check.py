@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 
-from bootstrap import call, ready
+from bootstrap import call, ready, ready_program
 
 if __name__ == "__main__":
     python = ready("dev")
+    ready_program("sshd", "openssh-server")
     codes = [
         call(python, "-m", "ruff", "check", "."),
         call(python, "-m", "ruff", "format", "--check", "."),

@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from edgeprune.artifacts import bundle as bundles
+from edgeprune.artifacts.contents import is_bundle, read_manifest
 from edgeprune.artifacts.weights import load_weights
 from edgeprune.errors import InputError, MissingError, nearest
 from edgeprune.graph.cuts import Cuts
@@ -100,11 +101,11 @@ def load_source(
         MissingError: timm is not installed.
     """
     origin = text
-    if bundles.is_bundle(Path(text)):
+    if is_bundle(Path(text)):
         if weights is not None:
             raise InputError(f"the bundle {text} has weights of its own", remedy="leave out --weights")
         origin, weights = _origin(Path(text)), Path(text)
-    made = bundles.read_manifest(weights)["source"] if weights is not None and weights.is_dir() else {}
+    made = read_manifest(weights)["source"] if weights is not None and weights.is_dir() else {}
     submodule = submodule or made.get("submodule", "")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -162,7 +163,7 @@ def _origin(bundle: Path) -> str:
     Raises:
         InputError: that would execute code which only the bundle names.
     """
-    origin = str(bundles.read_manifest(bundle)["source"]["model"])
+    origin = str(read_manifest(bundle)["source"]["model"])
     if is_function_name(origin):
         raise InputError(
             f"the network of {bundle} is built by {origin}, and code is executed only where it is named",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeprune.cli.options import DoctorOptions
 from edgeprune.cli.output import finish, running
-from edgeprune.job import check_device
+from edgeprune.targets.address import Address
 from edgeprune.targets.target import find_target
 
 
@@ -13,11 +13,11 @@ def doctor(options: DoctorOptions) -> int:
 
     Runtimes, processor, load, clocks: all that decides whether a latency measured there can be trusted.
     """
-    check_device(options.device)
+    Address.parse(options.device)
     if options.target is not None:
         find_target(options.target)
     with running(options) as progress:
         from edgeprune import pipeline
 
-        result = pipeline.doctor(options.target, options.device, progress)
+        result = pipeline.doctor(options.target, options.device, progress, options.clean)
     return finish(options, result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeprune.cli.options import ExportOptions
 from edgeprune.cli.output import finish, running
+from edgeprune.targets.target import find_target
 
 
 def export(options: ExportOptions) -> int:
@@ -14,8 +15,8 @@ def export(options: ExportOptions) -> int:
     job = options.job().checked()
     with running(options) as progress:
         from edgeprune import pipeline
-        from edgeprune.report.text import LATENCY_MEANS
+        from edgeprune.report.text import latency_means
 
-        progress.say(LATENCY_MEANS)
+        progress.say(latency_means(copies=find_target(job.target).copies))
         result = pipeline.export(job, progress)
     return finish(options, result)

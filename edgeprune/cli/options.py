@@ -14,6 +14,8 @@ import typer
 
 from edgeprune.errors import InputError
 from edgeprune.job import MODEL_FORMS, Job, default_out
+from edgeprune.targets.devices import check_reach
+from edgeprune.targets.target import find_target
 from edgeprune.units import parse_floats, parse_latency, parse_shape
 
 # Said here once more, since the table itself needs torch; a test compares the two.
@@ -34,7 +36,9 @@ def _argument(metavar: str, says: str) -> Any:
 
 _TARGET = _value("T", "Kind of hardware: a name that `edgeprune targets` lists.")
 _DEVICE = _value("D", "Where to measure: local or ssh://user@host[:port].")
-_DEVICES = _value("D", "Where to measure: local or ssh://user@host[:port]. May be repeated.")
+_DEVICES = _value(
+    "D", "Where to measure: local or ssh://user@host[:port]. May be repeated: equal devices share the table."
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ class Common:
 
 @dataclass(frozen=True)
 class TargetsOptions(Common):
-    """What `targets` takes: nothing of its own."""
+    """What `targets` takes."""
+
+    device: Annotated[str, _DEVICE] = "local"
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class DoctorOptions(Common):
 
     target: Annotated[str | None, _TARGET] = None
     device: Annotated[str, _DEVICE] = "local"
+    clean: Annotated[bool, _flag("--clean", "Only remove the files that are kept on the device.")] = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,9 @@ class VerifyOptions(Common):
 
     bundle: Annotated[Path | None, _argument("BUNDLE", "Folder that `export` wrote.")] = None
     device: Annotated[str, _DEVICE] = "local"
+    verdict: Annotated[
+        Path | None, typer.Option("--import", metavar="FILE", help="Take back what verify.py of the bundle wrote.")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -89,18 +99,21 @@ class ProfileOptions(Common):
         default_factory=list
     )
     allow_inexact: Annotated[bool, _flag("--allow-inexact", "Also cut what a norm or a softmax spans.")] = False
-    align: Annotated[int | None, _value("N", "Widths are multiples of N.", show_default="as measured")] = None
+    align: Annotated[int | None, _value("N", "Widths are multiples of N.", show_default="the target's own")] = None
 
     def job(self) -> Job:
         """Return the job that these options describe; `checked()` is the caller's.
 
         Raises:
-            InputError: no model or no target, or a text that is no shape.
+            InputError: no target or no model, or a text that is no shape or no device.
+            MissingError: a device that cannot be one of the target: all else depends on it.
         """
-        if self.model is None:
-            raise InputError("no MODEL was named", remedy=f"name {MODEL_FORMS}, here or as model in edgeprune.toml")
         if self.target is None:
             raise InputError("no target was named", remedy="add --target T; `edgeprune targets` lists them")
+        for device in self.device:
+            check_reach(find_target(self.target), device)
+        if self.model is None:
+            raise InputError("no MODEL was named", remedy=f"name {MODEL_FORMS}, here or as model in edgeprune.toml")
         return Job(
             model=self.model,
             target=self.target,

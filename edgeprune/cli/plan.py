@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeprune.cli.options import PlanOptions
 from edgeprune.cli.output import finish, running
+from edgeprune.targets.target import find_target
 from edgeprune.units import parse_latencies
 
 
@@ -16,8 +17,8 @@ def plan(options: PlanOptions) -> int:
     job = options.job().checked()
     with running(options) as progress:
         from edgeprune import pipeline
-        from edgeprune.report.text import LATENCY_MEANS
+        from edgeprune.report.text import latency_means
 
-        progress.say(LATENCY_MEANS)
+        progress.say(latency_means(copies=find_target(job.target).copies))
         result = pipeline.plan(job, progress, budgets)
     return finish(options, result)

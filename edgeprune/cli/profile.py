@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeprune.cli.options import ProfileOptions
 from edgeprune.cli.output import finish, running
+from edgeprune.targets.target import find_target
 
 
 def profile(options: ProfileOptions) -> int:
@@ -14,8 +15,8 @@ def profile(options: ProfileOptions) -> int:
     job = options.job().checked()
     with running(options) as progress:
         from edgeprune import pipeline
-        from edgeprune.report.text import LATENCY_MEANS
+        from edgeprune.report.text import latency_means
 
-        progress.say(LATENCY_MEANS)
+        progress.say(latency_means(copies=find_target(job.target).copies))
         result = pipeline.profile(job, progress)
     return finish(options, result)

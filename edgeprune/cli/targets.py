@@ -2,49 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edgeprune.cli.options import TargetsOptions
 from edgeprune.cli.output import finish
 from edgeprune.targets import target as known
+from edgeprune.targets.address import Address
+from edgeprune.targets.devices import open_device
+
+_ASK_LIMIT_S = 60.0
 
 
 def targets(options: TargetsOptions) -> int:
     """List the kinds of hardware that are known.
 
-    For each: the runtime it needs, and whether it can be used from here.
+    For each: the runtime it needs, and whether it can be used here, or on the device that is named.
     """
-    return finish(options, _Listing(tuple(known.targets().values())))
+    rows = tuple(known.targets().values())
+    if options.device == "local":
+        return finish(options, _Listing(options.device, rows))
+    with open_device(options.device) as device:
+        found = device.call("edgeprune.latency.worker:installed", {}, {}, _ASK_LIMIT_S).result
+    return finish(options, _Listing(options.device, rows, found))
 
 
 @dataclass(frozen=True)
 class _Listing:
+    """The targets, and which runtimes a device has; None where this machine is asked."""
+
+    device: str
     targets: tuple[known.Target, ...]
+    installed: Mapping[str, bool] | None = None
     exit_code: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema": "edgeprune.targets/1", "targets": [_row(target) for target in self.targets]}
+        rows = [self._row(target) for target in self.targets]
+        return {"schema": "edgeprune.targets/1", "device": self.device, "targets": rows}
 
+    def _row(self, target: known.Target) -> dict[str, Any]:
+        reason = self._missing(target)
+        return {
+            "name": target.name,
+            "title": target.title,
+            "runtime": target.runtime,
+            "precisions": list(target.precisions),
+            "devices": list(target.devices),
+            "needs": target.needs,
+            "usable": not reason,
+            "reason": reason,
+        }
 
-def _row(target: known.Target) -> dict[str, Any]:
-    missing = _missing(target)
-    return {
-        "name": target.name,
-        "title": target.title,
-        "runtime": target.runtime,
-        "precisions": list(target.precisions),
-        "devices": list(target.devices),
-        "needs": target.needs,
-        "usable": missing is None,
-        "reason": missing or "",
-    }
-
-
-def _missing(target: known.Target) -> str | None:
-    """Return what would make the target usable from here, or None when it is."""
-    if "local" not in target.devices:
-        return f"needs {target.needs}"
-    if target.record is None:
-        return f"this version has no adapter for {target.runtime}"
-    return None if target.record.installed() else target.record.install
+    def _missing(self, target: known.Target) -> str:
+        """Return what would make the target usable, or an empty text when it is."""
+        if Address.parse(self.device).kind not in target.devices:
+            return f"needs {target.needs}"
+        if target.record is None:
+            return f"this version has no adapter for {target.runtime}"
+        here = target.record.installed() if self.installed is None else self.installed[target.runtime]
+        return "" if here else target.record.install

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeprune.cli.options import VerifyOptions
 from edgeprune.cli.output import finish, running
 from edgeprune.errors import InputError
-from edgeprune.job import check_device
+from edgeprune.targets.address import Address
 
 
 def verify(options: VerifyOptions) -> int:
@@ -14,11 +14,13 @@ def verify(options: VerifyOptions) -> int:
         raise InputError("no BUNDLE was named", remedy="name the folder that `edgeprune export` wrote")
     if not options.bundle.is_dir():
         raise InputError(f"bundle {options.bundle} is not a folder", remedy="name one that `edgeprune export` wrote")
-    check_device(options.device)
+    Address.parse(options.device)
+    if options.verdict is not None and not options.verdict.is_file():
+        raise InputError(f"verdict {options.verdict} is not a file", remedy="name the file that verify.py wrote")
     with running(options) as progress:
         from edgeprune import pipeline
         from edgeprune.report.text import LATENCY_MEANS
 
         progress.say(LATENCY_MEANS)
-        result = pipeline.verify(options.bundle, options.device, progress)
+        result = pipeline.verify(options.bundle, options.device, progress, options.verdict)
     return finish(options, result)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import onnx
 
-from edgeprune.errors import InputError, MissingError
+from edgeprune.errors import InputError
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.samples import Measurement
+from edgeprune.latency.typed import typed
 from edgeprune.latency.worker import REFERENCE
 from edgeprune.runtimes.base import LayerTime, SessionSettings
 from edgeprune.runtimes.registry import find_record
 from edgeprune.targets.clocks import Finding
 from edgeprune.targets.device import Answer, Device
-from edgeprune.targets.local import LocalDevice
+from edgeprune.targets.devices import check_reach, open_device
 from edgeprune.targets.target import Fingerprint, Target, find_target
 
 _WORKER = "edgeprune.latency.worker"
@@ -36,11 +36,13 @@ class LayerTimes:
         rows: the primitives, in execution order, timed in place with the per-layer clocks on.
         engine: the whole model, without those clocks. The rows need not add up to it.
         properties: what the compiled model says about itself.
+        report: what else is to be known of this engine and its measurement.
     """
 
     rows: tuple[LayerTime, ...]
     engine: Measurement
     properties: dict[str, str]
+    report: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Bench:
                 rows=tuple(LayerTime.from_json(row) for row in found[name]["rows"]),
                 engine=_rebased(times[name], times, reference),
                 properties=found[name]["properties"],
+                report=found[name]["report"],
             )
             for name in found
             if name != REFERENCE
@@ -144,10 +147,6 @@ class Bench:
         """Build the engine of `model` on the device; return its files by name."""
         return self._call("build", {}, {"model": model}).files
 
-    def findings(self) -> list[Finding]:
-        """Return what about the device makes times less repeatable."""
-        return [Finding.from_json(finding) for finding in self._call("examine", {}, {}).result["findings"]]
-
     def close(self) -> None:
         """Let go of the device."""
         self.device.close()
@@ -165,9 +164,15 @@ class Bench:
             "runtime": self.target.runtime,
             "precision": self.settings.precision,
             "threads": self.settings.threads,
+            "copies": self.settings.copies,
         }
+        models = {name: content if name == "inputs" else self.typed(content) for name, content in files.items()}
         timeout_s = _START_S + _EACH_MODEL_S * len(files)
-        return self.device.call(f"{_WORKER}:{function}", {**settings, **arguments}, files, timeout_s)
+        return self.device.call(f"{_WORKER}:{function}", {**settings, **arguments}, models, timeout_s)
+
+    def typed(self, model: bytes) -> bytes:
+        """Return a float32 model as it is given to the runtime: in the engine's types where that takes them from it."""
+        return typed(model, self.settings.precision) if find_record(self.target.runtime).takes_types else model
 
 
 def _with(reference: Reference | None, models: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -179,13 +184,13 @@ def _rebased(found: Measurement, times: Mapping[str, Measurement], reference: Re
 
 
 def open_bench(
-    target_name: str, *, device: str = "local", precision: str | None = None, threads: int | None = None
+    target_name: str, *, device: str | Device = "local", precision: str | None = None, threads: int | None = None
 ) -> Bench:
     """Open a target on a device; nothing is started before the first call.
 
     Args:
         target_name: name of a profile.
-        device: `local`.
+        device: `local`, an ssh address, or a device that is open already.
         precision: None takes the profile's default.
         threads: None takes the profile's default.
 
@@ -202,22 +207,15 @@ def open_bench(
     threads = target.threads if threads is None else threads
     if threads < 0:
         raise InputError(f"{threads} threads", remedy="use --threads 1 or more")
-    if device != "local":
-        _refuse_remote(device)
-    if target.record is None or "local" not in target.devices:
-        raise MissingError(
-            f"no {target.title} is reachable from here: {target.needs}", remedy=" or ".join(target.remedy)
-        )
-    record = find_record(target.runtime)
-    if not record.installed():
-        raise MissingError(f"{record.title} is not installed", remedy=record.install)
-    return Bench(target, LocalDevice(), SessionSettings(precision, threads or os.cpu_count() or 1))
+    check_reach(target, device if isinstance(device, str) else device.name)
+    opened = open_device(device) if isinstance(device, str) else device
+    return Bench(target, opened, SessionSettings(precision, threads, copies=target.copies))
 
 
-def _refuse_remote(device: str) -> None:
-    if device.startswith("ssh://"):
-        raise MissingError(f"{device} cannot be reached: this version has no ssh yet", remedy="use --device local")
-    raise InputError(f"device {device!r} is not known", remedy="use local, or ssh://user@host")
+def examine(device: Device) -> tuple[dict[str, str], list[Finding]]:
+    """Return what the machine is, and what about it makes times less repeatable."""
+    found = device.call(f"{_WORKER}:examine", {}, {}, _START_S).result
+    return found["hardware"], [Finding.from_json(finding) for finding in found["findings"]]
 
 
 def _input_names(model: bytes) -> list[str]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.layers import EngineNode
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import Bench, LayerTimes, Reference
+from edgeprune.latency.group import BenchGroup
 from edgeprune.latency.predict import NetworkTable, anchor_of
 from edgeprune.latency.rule import SURVEY, Rule
 from edgeprune.latency.store import TableStore
@@ -28,6 +30,7 @@ from edgeprune.progress import SILENT, Progress
 
 FREE_NETWORKS = 5
 STEPPED_NETWORKS = 9
+TOTAL_NETWORKS = 1 + FREE_NETWORKS + STEPPED_NETWORKS
 
 IMPLAUSIBLE = 0.2
 """A network that the fit to all networks misses by this share is timed once more."""
@@ -63,35 +66,57 @@ def signature_of(source: NetworkSource) -> str:
 
 
 def fill(
-    source: NetworkSource, bench: Bench, store: TableStore, *, seed: int = 0, progress: Progress = SILENT
+    source: NetworkSource, bench: Bench | BenchGroup, store: TableStore, *, seed: int = 0, progress: Progress = SILENT
 ) -> NetworkTable:
     """Measure what the table lacks for this network, and return the network's part of it.
 
-    What was measured before, by whatever run, is used; each network is on disk as soon as it was timed.
+    What was measured before, by whatever run, is used; each network is on disk as soon as it was timed. The benches of
+    a group share the work.
 
     Raises:
         TableError: the machine was too busy for the dense network's measurement to be trusted.
     """
-    table = store.load(bench.fingerprint())
+    benches = bench if isinstance(bench, BenchGroup) else BenchGroup([bench])
+    table = store.load(benches.first.fingerprint())
     network = signature_of(source)
-    total = 1 + FREE_NETWORKS + STEPPED_NETWORKS
-    with progress.step("measuring the latency table", total) as step:
-        for number in range(total):
-            known = NetworkTable(table, network, source.nodes)
-            if sum(record.network == network for record in table.records) <= number:
-                plan = _plan(number, source.graph, known, seed)
-                record = measure_network(source, plan, bench, network, reference_of(known, source))
+
+    def known() -> NetworkTable:
+        return NetworkTable(table, network, source.nodes)
+
+    def numbered(number: int) -> Callable[[Bench], NetworkRecord]:
+        return timing(_plan(number, source.graph, known(), seed))
+
+    def timing(plan: WidthPlan) -> Callable[[Bench], NetworkRecord]:
+        model, reference = source.at(plan), reference_of(known(), source)
+        return lambda one: measure_network(source, plan, model, one, network, reference)
+
+    with progress.step("measuring the latency table", TOTAL_NETWORKS) as step:
+        lacking = _lacking(source.graph, known(), seed)
+        step.advance(TOTAL_NETWORKS - len(lacking))
+        dense_first = (
+            (lacking[:1], lacking[1:]) if 0 in lacking else (lacking,)
+        )  # it is what the others are timed beside
+        for numbers in dense_first:
+            for record in benches.share([partial(numbered, number) for number in numbers], progress):
                 table = store.add(table, record)
-                note = f"{record.engine_ms:.3g} ms"
-            else:
-                note = "known"
-            step.advance(note=f"network {number + 1} of {total}: {note}")
-        for record in implausible(NetworkTable(table, network, source.nodes)):
-            known = NetworkTable(table, network, source.nodes)
-            again = WidthPlan.from_scores(source.graph, {}, record.widths)
-            table = store.add(table, measure_network(source, again, bench, network, reference_of(known, source)))
-            step.advance(0, note=f"timed again: {record.engine_ms:.3g} ms did not fit the others")
-    return NetworkTable(table, network, source.nodes)
+                step.advance(note=f"network {len(known().records)} of {TOTAL_NETWORKS}: {record.engine_ms:.3g} ms")
+        again = [WidthPlan.from_scores(source.graph, {}, record.widths) for record in implausible(known())]
+        for record in benches.share([partial(timing, plan) for plan in again], progress):
+            table = store.add(table, record)
+            step.advance(0, note=f"timed again, as it did not fit the others: {record.engine_ms:.3g} ms")
+    return known()
+
+
+def _lacking(graph: ChannelGraph, known: NetworkTable, seed: int) -> list[int]:
+    """Return the numbers of the networks to measure: as many as the table lacks, and none that it has.
+
+    Devices that share the work end it in another order than they began it, so that any may be missing after a kill.
+    """
+    there = [record.widths for record in known.records]
+    free = [number for number in range(1 + FREE_NETWORKS) if _plan(number, graph, known, seed).widths not in there]
+    missing = max(0, TOTAL_NETWORKS - len(there))
+    stepped = min(STEPPED_NETWORKS, max(0, missing - len(free)))
+    return [*free[:missing], *range(TOTAL_NETWORKS - stepped, TOTAL_NETWORKS)]
 
 
 def implausible(known: NetworkTable) -> list[NetworkRecord]:
@@ -113,14 +138,14 @@ def reference_of(known: NetworkTable, source: NetworkSource) -> Reference | None
 
 
 def measure_network(
-    source: NetworkSource, plan: WidthPlan, bench: Bench, network: str, reference: Reference | None
+    source: NetworkSource, plan: WidthPlan, model: bytes, bench: Bench, network: str, reference: Reference | None
 ) -> NetworkRecord:
-    """Build and time one network, end to end beside the dense one, and layer by layer in place.
+    """Time one network, `model` at `plan`, end to end beside the dense one, and layer by layer in place.
 
     Raises:
         TableError: the machine was too busy for the measurement to be trusted.
     """
-    times = time_networks(bench, {"network": source.at(plan)}, reference, rule=SURVEY)["network"]
+    times = time_networks(bench, {"network": model}, reference, rule=SURVEY)["network"]
     return record_of(times, plan, source.nodes, network)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -19,8 +20,9 @@ from edgeprune.latency.measure import measure as measure_calls
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.samples import Measurement
 from edgeprune.runtimes.base import LayerTime, Session, SessionSettings
-from edgeprune.runtimes.registry import open_runtime
+from edgeprune.runtimes.registry import find_record, open_runtime, records
 from edgeprune.targets import clocks
+from edgeprune.targets.accelerators import Accelerator, Unseen, Watch, find_accelerator
 
 Json = Dict[str, Any]
 Files = Mapping[str, Path]
@@ -35,35 +37,48 @@ _KEPT: Dict[Any, Session] = {}
 def describe(arguments: Json, files: Files, out: Path) -> Json:
     """Say what this machine and its runtime are, with the properties of one compiled model.
 
-    Arguments: `runtime`, `precision`, `threads`. Files: `model`. Returns `hardware`, `runtime_version`, `properties`,
-    `affinity`.
+    Arguments: `runtime`, `precision`, `threads`, `copies`. Files: `model`. Returns `hardware`, `runtime_version`,
+    `properties`, `affinity`.
     """
-    runtime = open_runtime(arguments["runtime"])
-    with contextlib.closing(runtime.open(files["model"].read_bytes(), _settings(arguments))) as session:
+    runtime, accelerator = open_runtime(arguments["runtime"]), _accelerator(arguments)
+    settings = _settings(arguments)
+    with contextlib.closing(runtime.open(files["model"].read_bytes(), settings)) as session:
         return {
-            "hardware": clocks.hardware(),
+            "hardware": {**clocks.hardware(), **(accelerator.hardware() if accelerator else {})},
             "runtime_version": runtime.version(),
             "properties": session.properties,
-            "affinity": _affinity(arguments["threads"]),
+            "affinity": _affinity(settings.threads),
         }
 
 
 def examine(arguments: Json, files: Files, out: Path) -> Json:
     """Say what makes times on this machine less repeatable, and what it is. Returns `findings`, `hardware`."""
-    return {"findings": [finding.to_json() for finding in clocks.findings()], "hardware": clocks.hardware()}
+    accelerator = find_accelerator()
+    seen = [] if isinstance(accelerator, Unseen) else accelerator.findings()
+    hardware = {**clocks.hardware(), **accelerator.hardware()}
+    return {"findings": [finding.to_json() for finding in (*seen, *clocks.findings())], "hardware": hardware}
+
+
+def installed(arguments: Json, files: Files, out: Path) -> Json:
+    """Say which runtimes this machine has: name -> whether it can be imported."""
+    return {name: record.installed() for name, record in records().items()}
 
 
 def measure(arguments: Json, files: Files, out: Path) -> Json:
     """Time several models, interleaved.
 
-    Arguments: `runtime`, `precision`, `threads`, `rule`. Files: one model each. Returns by file name `measurement` and
-    `properties`.
+    Arguments: `runtime`, `precision`, `threads`, `copies`, `rule`. Files: one model each. Returns by file name
+    `measurement`, `properties` and `report`.
     """
     with contextlib.ExitStack() as open_sessions:
         sessions = {name: open_sessions.enter_context(_session(arguments, path)) for name, path in files.items()}
-        found = _measure(sessions, arguments)
+        found, watched = _measure(sessions, arguments)
         return {
-            name: {"measurement": found[name].to_json(), "properties": session.properties}
+            name: {
+                "measurement": found[name].to_json(),
+                "properties": session.properties,
+                "report": {**session.report, **watched},
+            }
             for name, session in sessions.items()
         }
 
@@ -72,15 +87,16 @@ def layers(arguments: Json, files: Files, out: Path) -> Json:
     """Time the layers of several models in place, and each whole engine without the per-layer clocks.
 
     Arguments and files as for `measure`, and `layers_s`: seconds for which each model's layers are timed, about; and
-    `whole`: the files that are timed as a whole only. Returns by file name `rows`, `engine` and `properties`.
+    `whole`: the files that are timed as a whole only. Returns by file name `rows`, `engine`, `properties`, `report`.
     """
     engines = measure(arguments, files, out)
     for name, path in files.items():
         rows: List[LayerTime] = []
         if name not in arguments["whole"]:
             runs = int(arguments["layers_s"] * 1e3 / engines[name]["measurement"]["median_ms"])
-            with _pinned(arguments["threads"]), _session(arguments, path, per_layer=True) as session:
+            with _pinned(_settings(arguments).threads), _session(arguments, path, per_layer=True) as session:
                 rows = session.layer_times(min(max(runs, _LAYER_RUNS[0]), _LAYER_RUNS[1]))
+                engines[name]["report"].update(session.report)
         engines[name]["rows"] = [row.to_json() for row in rows]
         engines[name]["engine"] = engines[name].pop("measurement")
     return engines
@@ -107,24 +123,40 @@ def build(arguments: Json, files: Files, out: Path) -> Json:
     return {"files": [path.name for path in written], "runtime_version": runtime.version()}
 
 
-def _measure(sessions: Mapping[str, Session], arguments: Json) -> Dict[str, Measurement]:
-    threads = int(arguments["threads"])
+def _measure(sessions: Mapping[str, Session], arguments: Json) -> Tuple[Dict[str, Measurement], Dict[str, str]]:
+    """Time the sessions by the rule; return the measurements, and what was seen of the accelerator meanwhile.
+
+    What was measured while an accelerator's clocks were free to move, or were held back, is not to be trusted.
+    """
+    rule, accelerator = Rule(**arguments["rule"]), _accelerator(arguments)
+    threads = _settings(arguments).threads
+    in_thread = accelerator is None and threads == 1
     calls = {name: session.infer for name, session in sessions.items()}
     cores = clocks.allowed_cores()
 
     def to_quiet_cores() -> None:
-        if threads == 1:
+        if in_thread:
             clocks.pin(clocks.quietest_cores(1, cores))
 
-    with clocks.keep_affinity():
-        return measure_calls(
+    with clocks.keep_affinity(), Watch(accelerator, skip_s=rule.warmup_s * len(calls)) as watch:
+        found = measure_calls(
             calls,
-            Rule(**arguments["rule"]),
+            rule,
             beside=REFERENCE if REFERENCE in calls else None,
-            in_thread=threads == 1,
+            in_thread=in_thread,
             spare_cores=max(0, len(cores) - threads),
             settle=to_quiet_cores,
         )
+    concerns = watch.concerns()
+    if concerns:
+        reason = "; ".join(concerns)
+        found = {name: replace(one, trusted=False, reason=reason) for name, one in found.items()}
+    return found, watch.report()
+
+
+def _accelerator(arguments: Json) -> Optional[Accelerator]:
+    """Return the accelerator that the runtime works on; None for a CPU."""
+    return find_accelerator() if find_record(arguments["runtime"]).processor == "gpu" else None
 
 
 @contextlib.contextmanager
@@ -162,7 +194,9 @@ def _kept_session(arguments: Json, model: bytes) -> Session:
 
 
 def _settings(arguments: Json, per_layer: bool = False) -> SessionSettings:
-    return SessionSettings(str(arguments["precision"]), int(arguments["threads"]), per_layer)
+    """Return how the call wants its sessions; 0 threads means one for each core of this machine."""
+    threads = int(arguments["threads"]) or len(clocks.allowed_cores())
+    return SessionSettings(str(arguments["precision"]), threads, per_layer, bool(arguments["copies"]))
 
 
 def _random_inputs(session: Session) -> List[Any]:

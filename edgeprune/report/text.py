@@ -18,6 +18,10 @@ from rich.text import Text
 from edgeprune.units import format_count, format_ms, format_percent, format_seconds
 
 LATENCY_MEANS = "Latency means: batch 1, host to host, median, on the device, without a profiler, after warm-up."
+LATENCY_MEANS_WITHOUT_COPIES = (
+    "Latency means: batch 1, inputs and outputs in the GPU's memory, by the GPU's clock, median, without a profiler,"
+    " after warm-up."
+)
 UNVERIFIED = "PREDICTED, NOT VERIFIED"
 ACCURACIES = ("dense", "pruned", "engine")
 WIDTHS_SHOWN = 12
@@ -36,6 +40,11 @@ def print_result(document: Document, stream: TextIO, *, verbose: bool = False) -
         for part in RENDERERS[kind](document, verbose):
             console.print(part, soft_wrap=isinstance(part, Text))
     stream.write(captured.get())
+
+
+def latency_means(*, copies: bool) -> str:
+    """Return what a latency means where copies to and from an accelerator are in it, or are not."""
+    return LATENCY_MEANS if copies else LATENCY_MEANS_WITHOUT_COPIES
 
 
 def verdict(document: Document) -> Iterator[Text]:
@@ -72,6 +81,7 @@ def _export(document: Document, verbose: bool) -> Lines:
     yield from _latency_line(document)
     yield from _accuracy_line(document)
     yield from _numerics_line(document)
+    yield from _engine_line(document)
     if document.get("plan"):
         yield from _widths(document["plan"], None if verbose else WIDTHS_SHOWN)
     yield from _solver_line(document)
@@ -79,7 +89,7 @@ def _export(document: Document, verbose: bool) -> Lines:
         yield from _steps(document)
     if document.get("bundle"):
         yield Text(f"Bundle: {document['bundle']}")
-    yield Text(LATENCY_MEANS, style="dim")
+    yield Text(latency_means(copies=document.get("fingerprint", {}).get("copies") != "out"), style="dim")
 
 
 def _before_and_after(document: Document) -> Table:
@@ -152,6 +162,12 @@ def _numerics_line(document: Document) -> Lines:
         yield Text("Numerics (largest difference / largest output): " + ", ".join(parts))
 
 
+def _engine_line(document: Document) -> Lines:
+    facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in document.get("engine", {}).items())
+    if facts:
+        yield Text(f"Engine: {facts}")
+
+
 def _widths(plan: Document, most: int | None) -> Lines:
     """Yield the groups' widths, the most narrowed first, at most `most` of them; then how many there are."""
     table = Table("group", "width", "of", "kept", "modules", box=SIMPLE_HEAD)
@@ -211,7 +227,7 @@ def _plans(document: Document, verbose: bool) -> Lines:
         if plan.get("plan") and (verbose or len(document["plans"]) == 1):
             yield Text(f"Widths for {format_ms(plan['budget'])}", style="bold")
             yield from _widths(plan["plan"], None if verbose else WIDTHS_SHOWN)
-    yield Text(LATENCY_MEANS, style="dim")
+    yield Text(latency_means(copies=document.get("fingerprint", {}).get("copies") != "out"), style="dim")
 
 
 def _plan_row(plan: Document) -> tuple[str, ...]:
@@ -253,7 +269,7 @@ def _profile(document: Document, verbose: bool) -> Lines:
             yield Text(f"{len(layers) - WIDTHS_SHOWN} layers not shown (--verbose shows all)")
     if document.get("table"):
         yield Text(f"Kept in {document['table']}")
-    yield Text(LATENCY_MEANS, style="dim")
+    yield Text(latency_means(copies=document.get("fingerprint", {}).get("copies") != "out"), style="dim")
 
 
 def _doctor(document: Document, verbose: bool) -> Lines:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Protocol, Sequence
+from typing import Any, Mapping, Optional, Protocol, Sequence
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,14 @@ class SessionSettings:
         threads: cores that one inference may use.
         per_layer: switch the runtime's per-layer clocks on. They cost time, so a session that has them is never the one
             whose latency is reported.
+        copies: an inference takes its inputs from host memory and leaves its outputs there. Without it, it works on
+            what lies in the accelerator's memory already; on a CPU there is no difference.
     """
 
     precision: str = "fp32"
     threads: int = 1
     per_layer: bool = False
+    copies: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,25 @@ class Session(Protocol):
         inputs: shape of every input by name, in the network's order.
         input_types: numpy type name of every input (`float32` ...).
         outputs: names of the outputs, in the network's order.
+        report: what is to be known of this one engine and does not decide comparability, such as how it was built.
     """
 
     properties: dict[str, str]
     inputs: dict[str, tuple[int, ...]]
     input_types: dict[str, str]
     outputs: list[str]
+    report: dict[str, str]
 
     def bind(self, arrays: Sequence[Any]) -> None:
         """Copy one array an input into the session, in the order of `inputs`; later inferences reuse them."""
 
-    def infer(self) -> None:
-        """Run one inference on what was bound, outputs in host memory when it returns. This is what gets timed."""
+    def infer(self) -> Optional[float]:
+        """Run one inference on what was bound; it is over when this returns. This is what gets timed.
+
+        Returns:
+            The milliseconds that it took by the accelerator's own clock, where that is the number that was asked for
+            (without `copies`); None where the caller's clock is.
+        """
 
     def run(self, arrays: Sequence[Any]) -> list[Any]:
         """Bind, infer, and return copies of the outputs, in the order of `outputs`."""

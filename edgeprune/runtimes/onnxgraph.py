@@ -71,8 +71,8 @@ def read_nodes(onnx: bytes) -> list[GraphNode]:
         InputError: the bytes are no ONNX model.
     """
     try:
-        graphs = [value for field, value in _fields(memoryview(onnx)) if field == _MODEL_GRAPH]
-        nodes = [_node(value) for graph in graphs for field, value in _fields(_view(graph)) if field == _GRAPH_NODE]
+        graphs = [value for field, value in fields(memoryview(onnx)) if field == _MODEL_GRAPH]
+        nodes = [_node(value) for graph in graphs for field, value in fields(submessage(graph)) if field == _GRAPH_NODE]
     except (IndexError, ValueError) as error:
         raise InputError(f"not an ONNX model: {error}", remedy="export it again") from None
     if not nodes:
@@ -170,22 +170,31 @@ def _absorb(
 
 def _node(message: Union[int, memoryview]) -> GraphNode:
     texts: dict[int, list[str]] = {_NODE_INPUT: [], _NODE_OUTPUT: [], _NODE_NAME: [], _NODE_OP_TYPE: []}
-    for field, value in _fields(_view(message)):
+    for field, value in fields(submessage(message)):
         if field in texts:
-            texts[field].append(str(_view(value), "utf-8"))
+            texts[field].append(str(submessage(value), "utf-8"))
     outputs = tuple(texts[_NODE_OUTPUT])
     name = "".join(texts[_NODE_NAME][-1:]) or "".join(outputs[:1])
     return GraphNode(name, "".join(texts[_NODE_OP_TYPE][-1:]), tuple(texts[_NODE_INPUT]), outputs)
 
 
-def _view(value: Union[int, memoryview]) -> memoryview:
+def submessage(value: Union[int, memoryview]) -> memoryview:
+    """Return the bytes of a field that must hold some.
+
+    Raises:
+        ValueError: it holds a number.
+    """
     if isinstance(value, int):
         raise ValueError("a number where a message should be")
     return value
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, Union[int, memoryview]]]:
-    """Yield (field number, number or bytes) of one protobuf message."""
+def fields(message: memoryview) -> Iterator[tuple[int, Union[int, memoryview]]]:
+    """Yield (field number, number or bytes) of one protobuf message.
+
+    Raises:
+        ValueError: it is none.
+    """
     position = 0
     while position < len(message):
         key, position = _varint(message, position)

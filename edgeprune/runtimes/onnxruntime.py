@@ -69,6 +69,7 @@ class ONNXRuntimeSession:
         self.inputs = {port.name: _static(port) for port in ports}
         self.input_types = {port.name: _numpy_name(port.type) for port in ports}
         self.outputs = [port.name for port in self._session.get_outputs()]
+        self.report: dict[str, str] = {}
         options = self._session.get_session_options()
         self.properties = {
             "precision": "fp32",

@@ -85,6 +85,7 @@ class OpenVINOSession:
             port.get_any_name(): np.dtype(port.element_type.to_dtype()).name for port in compiled.inputs
         }
         self.outputs = [port.get_any_name() for port in compiled.outputs]
+        self.report: dict[str, str] = {}
         self._compiled = compiled
         self._request = compiled.create_infer_request()
 

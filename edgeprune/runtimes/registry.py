@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Mapping
@@ -30,6 +31,9 @@ class RuntimeRecord:
         precisions: those that the adapter can run; hardware may offer fewer, which a session finds by reading back.
         times_layers: the runtime can say how long each layer took.
         suffixes: endings of the files that `save_engine` writes.
+        processor: `cpu`, in threads of the calling process, or `gpu`.
+        takes_types: the model's own types say what it computes in; else the precision is a setting.
+        commands: programs, any of which does where the module is missing; an absolute path, or a name on the PATH.
     """
 
     name: str
@@ -42,10 +46,13 @@ class RuntimeRecord:
     precisions: tuple[str, ...]
     times_layers: bool
     suffixes: tuple[str, ...]
+    processor: str = "cpu"
+    takes_types: bool = False
+    commands: tuple[str, ...] = ()
 
     def installed(self) -> bool:
-        """Say whether the runtime can be imported here, without importing it."""
-        return importlib.util.find_spec(self.import_name) is not None
+        """Say whether the runtime can be used here, without importing it."""
+        return importlib.util.find_spec(self.import_name) is not None or any(map(shutil.which, self.commands))
 
     def installed_version(self) -> str:
         """Return the version that the package metadata gives, or an empty string when it is not installed."""
@@ -131,5 +138,22 @@ register(
         precisions=("fp32",),
         times_layers=True,
         suffixes=(".onnx",),
+    )
+)
+register(
+    RuntimeRecord(
+        name="tensorrt",
+        title="TensorRT",
+        factory="edgeprune.runtimes.tensorrt:TensorRT",
+        import_name="tensorrt",
+        distribution="tensorrt",
+        install="pip install edgeprune[tensorrt], or on a Jetson: sudo apt install python3-libnvinfer",
+        extra="tensorrt",
+        precisions=("fp32", "fp16", "int8"),
+        times_layers=True,
+        suffixes=(".plan",),
+        processor="gpu",
+        takes_types=True,
+        commands=("trtexec", "/usr/src/tensorrt/bin/trtexec"),
     )
 )

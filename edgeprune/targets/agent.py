@@ -6,168 +6,52 @@ The agent itself imports nothing but the standard library. The work is done in i
 want of memory or a call that never ends comes back to the host as an error; the child is kept for further calls (to
 import a runtime takes long) and started again when it has died. When the host goes away, both end.
 
-Start it with `python -m edgeprune.targets.agent`, as a script, or from a zipapp; through a pipe or through ssh: nothing
-but the two streams connects it with the host.
+It runs from a checkout, and from the one file that `packing.py` makes for a device that has nothing of EdgePrune;
+through a pipe or through ssh: nothing but the two streams connects it with the host.
 
-A frame is 4 bytes (length of the header, big-endian), the header (a JSON object), then the files that the header lists
-under `files` as [name, size] pairs, one after the other. The first frame of an agent is its greeting,
-{"agent": "edgeprune-agent/1", "python": ...}. Then the host sends calls and gets one answer for each:
+The first frame (`frames.py`) of an agent is its greeting, {"agent": "edgeprune-agent/2", "python":, "process":}. Then
+the host sends requests and gets one answer for each, {"result": ..., "files": [...]} or {"error": {"class", "message",
+"remedy", "trace"}, "files": []}:
 
-    {"function": "package.module:name", "arguments": {...}, "timeout_s": seconds, "files": [...]}
-    {"result": {...}, "files": [...]}  or  {"error": {"class", "message", "remedy", "trace"}, "files": []}
+    {"function": "package.module:name", "arguments": {...}, "timeout_s": seconds, "stored": {NAME: SHA-256}, "files":}
+    {"lacks": {SHA-256: size}}                   which of these are not whole in the cache: {SHA-256: bytes there}
+    {"store": SHA-256, "start": n, "files":}     the rest of one, from byte n on
+    {"clean": true}                              empty the cache: {"bytes": freed}
 
-A function is called as name(arguments, files, out): JSON, paths by name, and a folder; it returns JSON, and the files
-that it left in the folder go back. The child gets the same call with paths in place of files.
+A function is called as name(arguments, files, out): JSON, paths by name, and a folder; its files are those that came
+with the request and those that are stored; it returns JSON, and the files that it left in the folder go back, with
+their SHA-256 by name under `digests`. The child gets the same request with paths in place of files.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import importlib
 import json
 import os
 import select
 import signal
-import struct
-import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
-from typing import IO, Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
-PROTOCOL = "edgeprune-agent/1"
-_HEADER_MAX_BYTES = 64 << 20
+from edgeprune.errors import EdgePruneError
+from edgeprune.targets.cache import Cache, digest_of
+from edgeprune.targets.frames import PROTOCOL, Closed, Json, Late, Sizes, Stream, numbered
+from edgeprune.targets.peer import Peer
+
 _ANSWER_LIMIT_S = 60.0
 _DEATH_LIMIT_S = 10.0
-_START_CHILD = "from edgeprune.targets.agent import serve_child; serve_child()"
+_PR_SET_PDEATHSIG = 1
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _ROOT = str(Path(__file__).absolute().parents[2])
-
-Json = Dict[str, Any]
-
-
-class Closed(Exception):
-    """The other end of a stream is gone."""
-
-
-class Late(Exception):
-    """Nothing came within the time allowed."""
-
-
-class Stream:
-    """Frames over a pair of file descriptors, every wait with a limit.
-
-    Args:
-        reading: descriptor to read from.
-        writing: descriptor to write to.
-    """
-
-    def __init__(self, reading: int, writing: int) -> None:
-        self._reading = reading
-        self._writing = writing
-
-    def send(self, header: Mapping[str, Any], files: Optional[Mapping[str, Union[bytes, Path]]] = None) -> None:
-        """Send one frame; `files` are contents, or paths that are read as it goes.
-
-        Raises:
-            Closed: nobody reads.
-        """
-        files = files or {}
-        sizes = {name: len(one) if isinstance(one, bytes) else one.stat().st_size for name, one in files.items()}
-        text = json.dumps({**header, "files": list(sizes.items())}).encode()
-        self._write(struct.pack(">I", len(text)) + text)
-        for one in files.values():
-            if isinstance(one, bytes):
-                self._write(one)
-                continue
-            with open(str(one), "rb") as source:
-                for block in iter(lambda: source.read(1 << 20), b""):
-                    self._write(block)
-
-    def receive(self, folder: Path, deadline: Optional[float] = None) -> Tuple[Json, Dict[str, Path]]:
-        """Wait for one frame; its files go into `folder`.
-
-        Args:
-            folder: where files are written, numbered, so that no name that is sent can lead outside it.
-            deadline: time.monotonic() at which to give up; None waits for ever.
-
-        Raises:
-            Closed: the stream ended. Late: the deadline passed. ValueError: what came is no frame.
-        """
-        header = self._header(deadline)
-        files = {}
-        for index, (name, length) in enumerate(header.pop("files")):
-            files[name] = folder / f"{index}{Path(name).suffix}"
-            with open(str(files[name]), "wb") as target:
-                while length:
-                    block = self._read(min(length, 1 << 20), deadline)
-                    target.write(block)
-                    length -= len(block)
-        return header, files
-
-    def receive_bytes(self, deadline: Optional[float] = None) -> Tuple[Json, Dict[str, bytes]]:
-        """Wait for one frame; its files stay in memory. Raises as `receive` does."""
-        header = self._header(deadline)
-        return header, {name: self._read(length, deadline) for name, length in header.pop("files")}
-
-    def _header(self, deadline: Optional[float]) -> Json:
-        size = struct.unpack(">I", self._read(4, deadline))[0]
-        if size > _HEADER_MAX_BYTES:
-            raise ValueError(f"a header of {size} bytes: not a frame of {PROTOCOL}")
-        return dict(json.loads(self._read(size, deadline).decode()))
-
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self._writing, view) :]
-            except OSError as error:
-                raise Closed(str(error)) from None
-
-    def _read(self, size: int, deadline: Optional[float]) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            if deadline is not None:
-                left = deadline - time.monotonic()
-                if left <= 0 or not select.select([self._reading], [], [], left)[0]:
-                    raise Late()
-            block = os.read(self._reading, min(size - len(data), 1 << 20))
-            if not block:
-                raise Closed("end of stream")
-            data += block
-        return bytes(data)
-
-
-class Peer:
-    """A process that speaks frames on its stdin and stdout, in a session of its own.
-
-    Ctrl-C in a terminal reaches the program in front alone, which then ends its peers in order.
-    """
-
-    def __init__(self, command: Sequence[str]) -> None:
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(list(command), stdin=pipe, stdout=pipe, start_new_session=True)
-        assert self._process.stdin
-        assert self._process.stdout
-        self.reading = self._process.stdout.fileno()
-        self.stream = Stream(self.reading, self._process.stdin.fileno())
-
-    def alive(self) -> bool:
-        """Say whether the process runs."""
-        return self._process.poll() is None
-
-    def end(self, grace_s: float) -> int:
-        """Close its input, wait up to `grace_s`, then kill it and what it started; return its exit code."""
-        _close(self._process.stdin)
-        try:
-            self._process.wait(timeout=grace_s)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(OSError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        code = self._process.wait()
-        _close(self._process.stdout)
-        return code
+# Nothing is imported from the folder that it happens to start in.
+_START = f"import sys; sys.path[:] = [{_ROOT!r}, *filter(None, sys.path)]; from edgeprune.targets.agent import %s; %s()"
 
 
 class Child:
@@ -219,28 +103,53 @@ class Child:
         if self._peer and not self._peer.alive():
             self.stop()
         if not self._peer:
-            self._peer = Peer([sys.executable, "-c", f"import sys; sys.path.insert(0, {_ROOT!r}); {_START_CHILD}"])
+            self._peer = Peer(own_command("serve_child"))
         return self._peer
 
 
-def serve() -> None:
-    """Serve the host on stdin and stdout until it goes away."""
+def own_command(function: str) -> List[str]:
+    """Return the command that runs a function of this module in a Python of its own."""
+    return [sys.executable, "-c", _START % (function, function)]
+
+
+def serve(cache: Optional[Cache] = None) -> None:
+    """Serve the host on stdin and stdout until it goes away.
+
+    Args:
+        cache: where files are kept; without one nothing is, and a call's files come with it.
+    """
     stream = _own_streams()
     child = Child()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the child is ended as well
     try:
-        stream.send({"agent": PROTOCOL, "python": sys.version.split()[0]})
+        stream.send({"agent": PROTOCOL, "python": sys.version.split()[0], "process": os.getpid()})
         while True:
-            select.select([0], [], [])  # an idle agent has no folder that a kill could leave behind
-            with tempfile.TemporaryDirectory(prefix="edgeprune-agent-") as folder:
-                _serve_one(stream, child, Path(folder))
+            _serve_one(stream, child, cache)
     except Closed:
         pass
     finally:
         child.stop()
 
 
+def serve_from_file() -> None:
+    """Serve as the file that was sent to a device: `python agent.pyz FOLDER [PROCESS]`.
+
+    The folder is the cache's; the process is an agent that served the same host over a connection that was cut, and
+    that may not have noticed yet.
+    """
+    folder, *predecessor = sys.argv[1:]
+    for process in predecessor:
+        _end_agent(int(process))
+    try:
+        cache = Cache(Path(folder))
+    except OSError as error:
+        sys.exit(f"edgeprune: {error}")
+    serve(cache)
+
+
 def serve_child() -> None:
     """Do what the agent passes on, until it goes away. Runs in the child."""
+    _die_with_parent()
     stream = _own_streams()
     # Ctrl-C is the host's to act on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -262,19 +171,62 @@ def perform(call: Mapping[str, Any]) -> Json:
         json.dumps(result)
         return result
     except Exception as error:
-        remedy = str(getattr(error, "remedy", ""))
-        return _error(type(error).__name__, str(error), remedy, traceback.format_exc())
+        return _told(error)
 
 
-def _serve_one(stream: Stream, child: Child, folder: Path) -> None:
+def _serve_one(stream: Stream, child: Child, cache: Optional[Cache]) -> None:
+    request, sizes = stream.header()
+    try:
+        if "function" in request:
+            with _work(cache) as folder:
+                stream.send(*_called(stream, request, sizes, child, cache, folder))
+        else:
+            stream.send({"result": _kept(stream, request, sizes, cache)})
+    except (OSError, EdgePruneError) as error:
+        stream.skip()
+        stream.send(_told(error))
+
+
+def _called(
+    stream: Stream, request: Json, sizes: Sizes, child: Child, cache: Optional[Cache], folder: Path
+) -> Tuple[Json, Dict[str, Path]]:
+    """Let the child do a call in `folder`; return the answer and the files that go with it."""
     given, out = folder / "in", folder / "out"
     given.mkdir()
     out.mkdir()
-    call, files = stream.receive(given)
-    timeout_s = float(call.pop("timeout_s"))
-    answer = child.call(call, files, out, timeout_s, host=0)
+    files = stream.save(sizes, given)
+    for name, digest in request.pop("stored", {}).items():
+        assert cache, "a host stores only where there is one"
+        files[name] = numbered(given, len(files), name)
+        cache.lend(digest, files[name])
+    timeout_s = float(request.pop("timeout_s"))
+    answer = child.call(request, files, out, timeout_s, host=0)
     written = [path for path in sorted(out.rglob("*")) if path.is_file()] if "result" in answer else []
-    stream.send(answer, {path.relative_to(out).as_posix(): path for path in written})
+    back = {path.relative_to(out).as_posix(): path for path in written}
+    return {**answer, "digests": {name: digest_of(path) for name, path in back.items()}}, back
+
+
+def _kept(stream: Stream, request: Json, sizes: Sizes, cache: Optional[Cache]) -> Json:
+    """Do what a request asks of the cache."""
+    if not cache:
+        return {"bytes": 0}
+    if "lacks" in request:
+        return dict(cache.lacks(request["lacks"]))
+    if "store" in request:
+        cache.store(request["store"], int(request["start"]), stream.blocks(sum(size for _, size in sizes)))
+        return {}
+    return {"bytes": cache.clean()}
+
+
+@contextlib.contextmanager
+def _work(cache: Optional[Cache]) -> Iterator[Path]:
+    """Yield a folder for one call: there is none while the agent is idle, that a kill could leave behind."""
+    if cache:
+        with cache.work() as folder:
+            yield folder
+    else:
+        with tempfile.TemporaryDirectory(prefix="edgeprune-agent-") as name:
+            yield Path(name)
 
 
 def _own_streams() -> Stream:
@@ -299,7 +251,23 @@ def _await(child: int, host: int, deadline: float) -> None:
             # The host sends nothing while it waits: it can only have closed its end.
             raise Closed("the host is gone")
         if not ready:
-            raise Late()
+            raise Late("nothing came")
+
+
+def _end_agent(process: int) -> None:
+    """End the agent `process`, if it still is one of this user's, so that no two measure at the same time."""
+    commands = Path("/proc", str(process), "cmdline")
+    until = time.monotonic() + _DEATH_LIMIT_S
+    with contextlib.suppress(OSError):
+        while os.path.basename(sys.argv[0]).encode() in commands.read_bytes() and time.monotonic() < until:
+            os.kill(process, signal.SIGTERM)
+            time.sleep(0.1)
+
+
+def _die_with_parent() -> None:
+    """Let the system kill this process when the agent dies, as prctl(2) says: it may be in a call for long."""
+    with contextlib.suppress(OSError, AttributeError):  # a system that has no such thing
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _readable(descriptor: int) -> bool:
@@ -314,16 +282,16 @@ def _death(code: int) -> str:
     return f"was killed by {name}" + (", often for want of memory" if name == "SIGKILL" else "")
 
 
+def _told(error: Exception) -> Json:
+    """Return an error as the host rebuilds it: by its class, where that is one of ours."""
+    trace = traceback.format_exc()
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return _error("DeviceError", f"the device's disk is full: {error}", "make room on the device", trace)
+    if isinstance(error, ImportError) and not str(error.name).startswith("edgeprune"):
+        remedy = f"install it there: python3 -m pip install {str(error.name).partition('.')[0]}"
+        return _error("MissingError", f"the device's Python cannot import {error.name}: {error}", remedy, trace)
+    return _error(type(error).__name__, str(error), str(getattr(error, "remedy", "")), trace)
+
+
 def _error(kind: str, message: str, remedy: str, trace: str = "") -> Json:
     return {"error": {"class": kind, "message": message, "remedy": remedy, "trace": trace}}
-
-
-def _close(stream: Optional[IO[bytes]]) -> None:
-    with contextlib.suppress(OSError):
-        if stream:
-            stream.close()
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, _ROOT)
-    serve()

@@ -33,10 +33,15 @@ class Device(Protocol):
     ) -> Answer:
         """Call `package.module:function` on the device with JSON arguments and files.
 
+        Where the connection is cut the function may be called again: it must give the same then.
+
         Raises:
             EdgePruneError: what the function raised, rebuilt by its class; or the device crashed, or took too long.
             MissingError: the device cannot be reached.
         """
+
+    def clean(self) -> int:
+        """Remove the files that are kept on the device, and let go of it; return how many bytes were freed."""
 
     def close(self) -> None:
         """Let go of the device; whatever runs there ends. Closing twice is allowed."""

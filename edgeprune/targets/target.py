@@ -15,8 +15,15 @@ from typing import Any
 from edgeprune.errors import InputError, nearest
 from edgeprune.runtimes.registry import RuntimeRecord, records
 
-_TYPES: dict[str, type] = {"threads": int, "align": int, "precisions": tuple, "devices": tuple, "remedy": tuple}
-_IN_WORDS: dict[type, str] = {str: "a text", int: "a whole number", tuple: "a list of texts"}
+_TYPES: dict[str, type] = {
+    "threads": int,
+    "align": int,
+    "copies": bool,
+    "precisions": tuple,
+    "devices": tuple,
+    "remedy": tuple,
+}
+_IN_WORDS: dict[type, str] = {str: "a text", int: "a whole number", bool: "true or false", tuple: "a list of texts"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,8 @@ class Target:
         precisions: those that make sense on it.
         threads: the default; 0 means one for each core.
         devices: ways to reach it: `local`, `ssh`.
-        align: widths are best multiples of this; 1 where the measured steps decide.
+        align: widths are multiples of this unless --align says otherwise; 1 where the measured steps decide.
+        copies: the latency is from host memory to host memory; without, of what lies in the accelerator's memory.
         needs: what a person must have for it, in words.
         remedy: commands that help where no such device is reachable.
     """
@@ -44,6 +52,7 @@ class Target:
     threads: int
     devices: tuple[str, ...]
     align: int
+    copies: bool
     needs: str
     remedy: tuple[str, ...]
 

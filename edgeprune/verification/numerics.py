@@ -21,7 +21,7 @@ def largest_difference(found: Sequence[np.ndarray], expected: Sequence[np.ndarra
     worst = 0.0
     if len(found) != len(expected):
         return float("inf")
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(found, expected):
         if one.shape != other.shape or not np.isfinite(one).all():
             return float("inf")
         scale = float(np.abs(other).max(initial=0.0)) or 1.0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeprune.artifacts.bundle import read_samples
+from edgeprune.artifacts.contents import read_samples
 from edgeprune.artifacts.samples import val_arrays
 from edgeprune.errors import EdgePruneError
 from edgeprune.latency.bench import Bench
@@ -18,6 +18,7 @@ from edgeprune.training.data import Data, load_data
 from edgeprune.units import parse_shape
 from edgeprune.verification.accuracy import engine_accuracy
 from edgeprune.verification.numerics import largest_difference
+from edgeprune.verification.onboard import verdict_of
 from edgeprune.verification.verdict import Verdict, judge
 
 
@@ -31,6 +32,7 @@ class Recheck:
         numerics: `engine_vs_torch` on the stored samples.
         accuracy: of the engine, None where the data are not there.
         verdict: met or missed, and the exit code.
+        report: what else is to be known of the engine and its measurement.
     """
 
     measured: Measurement
@@ -38,6 +40,7 @@ class Recheck:
     numerics: dict[str, float | None]
     accuracy: float | None
     verdict: Verdict
+    report: Mapping[str, str]
 
 
 def recheck(folder: Path, manifest: Mapping[str, Any], bench: Bench, progress: Progress) -> Recheck:
@@ -58,13 +61,28 @@ def recheck(folder: Path, manifest: Mapping[str, Any], bench: Bench, progress: P
         budget_ms=before["latency_ms"]["budget"],
         measured_ms=measured.median_ms,
         trusted=measured.trusted,
+        distrust=measured.reason,
         numerics=numerics,
         precision=bench.settings.precision,
         dense_accuracy=before["accuracy"]["dense"],
         engine_accuracy=accuracy,
         max_drop=None if job["max_drop"] is None else job["max_drop"] / 100,
     )
-    return Recheck(measured, dict(bench.fingerprint().to_json()), numerics, accuracy, verdict)
+    return Recheck(measured, dict(bench.fingerprint().to_json()), numerics, accuracy, verdict, {})
+
+
+def recheck_of(checked: Mapping[str, Any], manifest: Mapping[str, Any]) -> Recheck:
+    """Return what a board found, by itself, as if it had been found here; it has no data, so no accuracy."""
+    before = manifest["result"]["fingerprint"]
+    verdict = verdict_of(checked, manifest)
+    other = sorted(name for name, value in checked["fingerprint"].items() if before.get(name) != value)
+    if other:
+        changes = "; ".join(
+            f"{name}: {before.get(name, 'unknown')} -> {checked['fingerprint'][name]}" for name in other
+        )
+        verdict = replace(verdict, reasons=(*verdict.reasons, f"the device is not that of the export: {changes}"))
+    measured = Measurement.from_json(checked["measurement"])
+    return Recheck(measured, checked["fingerprint"], checked["numerics"], None, verdict, checked["report"])
 
 
 def _data(job: Mapping[str, Any], progress: Progress) -> Data | None:

@@ -32,6 +32,7 @@ def judge(
     budget_ms: float,
     measured_ms: float | None,
     trusted: bool,
+    distrust: str = "",
     numerics: dict[str, float | None],
     precision: str,
     dense_accuracy: float | None,
@@ -45,6 +46,7 @@ def judge(
         budget_ms: the budget.
         measured_ms: the engine's median on the device; None where it could not be measured.
         trusted: whether the device was quiet enough for that number.
+        distrust: why not, if not.
         numerics: `slim_vs_masked`, `onnx_vs_torch`, `engine_vs_torch`: relative differences.
         precision: of the engine.
         dense_accuracy: top-1 in [0, 1], None without data.
@@ -65,7 +67,7 @@ def judge(
             codes.append(NumericsError.exit_code)
     if measured_ms is None or not trusted:
         status = "unverified"
-        why = "nothing was measured" if measured_ms is None else "the device was busy"
+        why = "nothing was measured" if measured_ms is None else distrust or "the device was busy"
         reasons.append(f"PREDICTED, NOT VERIFIED: {why}")
         if not allow_unverified:
             codes.append(MissingError.exit_code)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeprune.artifacts import bundle
+from edgeprune.artifacts import bundle, contents
 from edgeprune.errors import InputError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
@@ -46,21 +46,21 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
 
 def test_a_changed_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"onnx")
-    bundle.write_manifest(tmp_path, {"result": {}})
-    assert bundle.read_manifest(tmp_path)["result"] == {}
+    contents.write_manifest(tmp_path, {"result": {}})
+    assert contents.read_manifest(tmp_path)["result"] == {}
     (tmp_path / "model.onnx").write_bytes(b"other")
     with pytest.raises(InputError, match=r"model\.onnx was changed"):
-        bundle.read_manifest(tmp_path)
+        contents.read_manifest(tmp_path)
 
 
 def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a bundle"):
-        bundle.read_manifest(tmp_path)
+        contents.read_manifest(tmp_path)
 
 
 def test_samples_round_trip(tmp_path: Path) -> None:
     inputs, outputs = [np.arange(6.0).reshape(2, 3)], [np.ones((2, 1)), np.zeros((2, 2))]
-    bundle.write_samples(tmp_path / "samples.npz", inputs, outputs)
-    found_inputs, found_outputs = bundle.read_samples(tmp_path / "samples.npz")
+    contents.write_samples(tmp_path / "samples.npz", inputs, outputs)
+    found_inputs, found_outputs = contents.read_samples(tmp_path / "samples.npz")
     np.testing.assert_equal(found_inputs, inputs)
     np.testing.assert_equal(found_outputs, outputs)

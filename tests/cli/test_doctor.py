@@ -17,11 +17,18 @@ FOUND = {
 def test_findings_and_what_mends_them(pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]) -> None:
     pipeline.answer = lambda: FakeResult(FOUND)
     assert run(["doctor", "--target", "openvino"]) == 0
-    ((verb, (target, device, _)),) = pipeline.calls
-    assert (verb, target, device) == ("doctor", "openvino", "local")
+    ((verb, (target, device, _, clean)),) = pipeline.calls
+    assert (verb, target, device, clean) == ("doctor", "openvino", "local", False)
     shown = capsys.readouterr().out
     assert "load average" in shown
     assert "stop what else runs" in shown
+
+
+def test_cleaning(pipeline: FakePipeline) -> None:
+    pipeline.answer = lambda: FakeResult(FOUND)
+    assert run(["doctor", "--device", "ssh://me@board", "--clean"]) == 0
+    ((_, (_, device, _, clean)),) = pipeline.calls
+    assert (device, clean) == ("ssh://me@board", True)
 
 
 @pytest.mark.parametrize("arguments", [["--target", "opnvino"], ["--device", "board"]])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeprune.cli.options import CRITERIA, ExportOptions, PlanOptions, ProfileOptions
-from edgeprune.errors import InputError
+from edgeprune.errors import EdgePruneError, InputError, MissingError
 from edgeprune.job import Job
 from edgeprune.units import LatencyBudget
 
@@ -97,3 +97,23 @@ def test_help_names_every_criterion() -> None:
     from edgeprune.pruning import importance
 
     assert CRITERIA.split(", ") == list(importance.CRITERIA)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        # A board that can't be there is told before anything that the rest of the command lacks.
+        (
+            ExportOptions(target="jetson", latency="10ms"),
+            MissingError,
+            "edgeprune doctor --target jetson",
+        ),
+        (ProfileOptions(model="demo", target="openvino", device=["board"]), InputError, "--device ssh://user@host"),
+        (ProfileOptions(model="demo"), InputError, "add --target"),
+        (ProfileOptions(target="openvino", device=["ssh://me@board"]), InputError, "name demo"),
+    ],
+)
+def test_what_a_job_cannot_be_without(options: ProfileOptions, error: type[EdgePruneError], words: str) -> None:
+    with pytest.raises(error) as caught:
+        options.job()
+    assert words in caught.value.remedy

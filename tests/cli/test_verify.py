@@ -13,12 +13,19 @@ def test_one_call_with_the_bundle(pipeline: FakePipeline, tmp_path: Path, capsys
     late = {**EXPORTED, "schema": "edgeprune.verify/1", "status": "missed", "reasons": ["measured 7 ms is over"]}
     pipeline.answer = lambda: FakeResult(late, 5)
     assert run(["verify", "bundle", "--device", "ssh://me@board"]) == 5
-    ((verb, (bundle, device, _)),) = pipeline.calls
-    assert (verb, bundle, device) == ("verify", Path("bundle"), "ssh://me@board")
+    ((verb, (bundle, device, _, verdict)),) = pipeline.calls
+    assert (verb, bundle, device, verdict) == ("verify", Path("bundle"), "ssh://me@board", None)
     assert capsys.readouterr().out.startswith("Missed on openvino.\n- measured 7 ms is over\n")
 
 
-@pytest.mark.parametrize("arguments", [[], ["nowhere"], [".", "--device", "board"]])
+def test_a_verdict_is_taken_back(pipeline: FakePipeline, tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "verdict.json").write_text("{}")
+    assert run(["verify", "bundle", "--import", "verdict.json"]) == 0
+    assert pipeline.calls[0][1][3] == Path("verdict.json")
+
+
+@pytest.mark.parametrize("arguments", [[], ["nowhere"], [".", "--device", "board"], [".", "--import", "nothing"]])
 def test_what_cannot_be_verified(pipeline: FakePipeline, arguments: list[str]) -> None:
     assert run(["verify", *arguments]) == 2
     assert not pipeline.calls

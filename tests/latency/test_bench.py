@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from edgeprune.errors import InputError, MissingError
-from edgeprune.latency.bench import Bench, open_bench
+from edgeprune.latency.bench import Bench, examine, open_bench
 from edgeprune.latency.rule import Rule
+from edgeprune.targets.devices import open_device
 from tests.onnx_models import residual, scale_and_shift
 
 QUICK = Rule(warmup_s=0.01, steady_tolerance=0.5, samples_min=2, round_s=0.01, rounds=2, retries=1)
@@ -70,8 +71,16 @@ def test_an_error_on_the_device_keeps_its_class_and_leaves_the_bench_usable(benc
     assert bench.fingerprint()
 
 
-def test_findings_can_be_asked_for(bench: Bench) -> None:
-    assert all(finding.what for finding in bench.findings())
+def test_the_machine_can_be_examined(bench: Bench) -> None:
+    hardware, findings = examine(bench.device)
+    assert hardware.items() <= dict(bench.fingerprint()).items()
+    assert all(finding.what for finding in findings)
+
+
+def test_an_open_device_serves_several_targets() -> None:
+    with open_device("local") as device:
+        found = [open_bench(name, device=device).fingerprint()["runtime"] for name in ("openvino", "onnxruntime")]
+    assert found == ["openvino", "onnxruntime"]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +89,6 @@ def test_findings_can_be_asked_for(bench: Bench) -> None:
         ("openvno", {}, InputError, "did you mean 'openvino'"),
         ("openvino", {"precision": "int3"}, InputError, "int3"),
         ("openvino", {"threads": -1}, InputError, "-1 threads"),
-        ("openvino", {"device": "ssh://user@board"}, MissingError, "ssh://user@board"),
         ("openvino", {"device": "lcoal"}, InputError, "lcoal"),
         ("jetson", {}, MissingError, "NVIDIA Jetson"),
         ("nvidia", {}, MissingError, "NVIDIA GPU"),

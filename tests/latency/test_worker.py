@@ -19,7 +19,7 @@ QUICK = Rule(warmup_s=0.01, steady_tolerance=0.5, samples_min=2, round_s=0.01, r
 
 @pytest.fixture(params=["openvino", "onnxruntime"])
 def arguments(request: pytest.FixtureRequest) -> dict[str, object]:
-    return {"runtime": request.param, "precision": "fp32", "threads": 1, "rule": QUICK, "layers_s": 0.1}
+    return {"runtime": request.param, "precision": "fp32", "threads": 1, "copies": True, "rule": QUICK, "layers_s": 0.1}
 
 
 def stored(folder: Path, **models: bytes) -> dict[str, Path]:

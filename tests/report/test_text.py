@@ -37,6 +37,14 @@ def test_an_export_for_a_person() -> None:
     assert text.endswith(f"{LATENCY_MEANS}\n")
 
 
+def test_what_is_to_be_known_of_an_engine_and_what_its_latency_means() -> None:
+    engine = {"builds": "3", "builds_spread": "1.8%", "unattributed_share": "0.9%"}
+    text = shown({**EXPORTED, "engine": engine, "fingerprint": {"runtime": "tensorrt", "copies": "out"}})
+    assert "Engine: builds 3, builds spread 1.8%, unattributed share 0.9%\n" in text
+    assert "by the GPU's clock" in text.splitlines()[-1]
+    assert "Engine:" not in shown({**EXPORTED, "engine": {}})
+
+
 def test_without_data_no_accuracy_is_printed() -> None:
     nothing = {"dense": None, "pruned": None, "engine": None}
     assert "ccuracy" not in shown({**EXPORTED, "accuracy": nothing})

@@ -39,8 +39,8 @@ def test_an_unknown_target_gets_the_nearest() -> None:
         ("threads = 1", "", "has no threads"),
         ("threads = 1", "threads = true", "threads = True is not a whole number"),
         ("align = 1", 'align = "1"', "align = '1' is not a whole number"),
-        ('devices = ["local"]', 'devices = "local"', "devices = 'local' is not a list"),
-        ('devices = ["local"]', "devices = [1]", "is not a list of texts"),
+        ('devices = ["local", "ssh"]', 'devices = "local"', "devices = 'local' is not a list"),
+        ('devices = ["local", "ssh"]', "devices = [1]", "is not a list of texts"),
         ("threads = 1", "threads =", "is not TOML"),
     ],
 )

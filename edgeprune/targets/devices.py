@@ -1,0 +1,39 @@
+"""From what a person writes after --device to a device, and whether a target can be had there."""
+
+from __future__ import annotations
+
+from edgeprune.errors import MissingError
+from edgeprune.targets.address import Address
+from edgeprune.targets.device import Device
+from edgeprune.targets.local import LocalDevice
+from edgeprune.targets.ssh import SshDevice
+from edgeprune.targets.target import Target
+
+
+def open_device(text: str) -> Device:
+    """Return the device that `text` names; nothing is started before the first call.
+
+    Raises:
+        InputError: neither `local` nor an ssh address.
+    """
+    address = Address.parse(text)
+    return LocalDevice() if address.kind == "local" else SshDevice(address)
+
+
+def check_reach(target: Target, text: str) -> None:
+    """Refuse a device that can't be one of `target`, before anything is started.
+
+    Raises:
+        InputError: neither `local` nor an ssh address.
+        MissingError: no such device can be reached that way, or this machine lacks the target's runtime.
+    """
+    kind = Address.parse(text).kind
+    if target.record is None or kind not in target.devices:
+        raise MissingError(
+            f"no {target.title} is reachable from here: {target.needs}", remedy=" or ".join(target.remedy)
+        )
+    if kind == "local" and not target.record.installed():
+        raise MissingError(
+            f"no {target.title} is reachable from here: {target.record.title} is not installed",
+            remedy=" or ".join([target.record.install, *target.remedy]),
+        )

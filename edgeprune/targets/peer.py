@@ -1,0 +1,57 @@
+"""A process that speaks frames: the agent to the host, the agent's child to the agent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from typing import IO, Any, Optional, Sequence
+
+from edgeprune.targets.frames import Stream
+
+STALL_S = 60.0
+"""So long a frame that has begun may stand still."""
+
+
+class Peer:
+    """A process that speaks frames on its stdin and stdout, in a session of its own.
+
+    Ctrl-C in a terminal reaches the program in front alone, which then ends its peers in order.
+
+    Args:
+        command: what to start.
+        errors: where its stderr goes; None leaves it where this process's own goes.
+    """
+
+    def __init__(self, command: Sequence[str], errors: Optional[IO[Any]] = None) -> None:
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(list(command), stdin=pipe, stdout=pipe, stderr=errors, start_new_session=True)
+        assert self._process.stdin
+        assert self._process.stdout
+        writing = self._process.stdin.fileno()
+        os.set_blocking(writing, False)
+        self.reading = self._process.stdout.fileno()
+        self.stream = Stream(self.reading, writing, STALL_S)
+
+    def alive(self) -> bool:
+        """Say whether the process runs."""
+        return self._process.poll() is None
+
+    def end(self, grace_s: float) -> int:
+        """Close its input, wait up to `grace_s`, then kill it and what it started; return its exit code."""
+        _close(self._process.stdin)
+        try:
+            self._process.wait(timeout=grace_s)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        code = self._process.wait()
+        _close(self._process.stdout)
+        return code
+
+
+def _close(stream: Optional[IO[bytes]]) -> None:
+    with contextlib.suppress(OSError):
+        if stream:
+            stream.close()
