@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgeprune import pipeline
+from edgeprune.job import Job
+from edgeprune.units import parse_latency
+from tests.simulated import Wide
+from tests.test_pipeline import simulate
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a network, its weights, and bundles of it at 60 % and 40 %, from a device that is a formula."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "network.py").write_text("from tests.simulated import Wide\n\n\ndef wide():\n    return Wide()\n")
+    torch.manual_seed(0)
+    torch.save(Wide().state_dict(), folder / "weights.pt")
+    with pytest.MonkeyPatch.context() as patch:
+        simulate(patch, folder / "tables")
+        patch.chdir(folder)
+        for share in ("60%", "40%"):
+            pipeline.export(
+                Job(
+                    model="network.py:wide",
+                    weights=Path("weights.pt"),
+                    target="openvino",
+                    input_shape=(1, 3, 16, 16),
+                    lock=("fc",),
+                    latency=parse_latency(share),
+                    out=folder / share.removesuffix("%"),
+                )
+            )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(made: Path) -> Path:
+    """The bundle at 60 %."""
+    return made / "60"
