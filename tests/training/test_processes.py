@@ -1,4 +1,7 @@
-"""Two processes, as `accelerate launch --cpu --num_processes 2` starts them, learn from one batch together."""
+"""Two processes, as `accelerate launch --cpu --num_processes 2` starts them, learn from one batch together.
+
+python -m pytest -m slow tests/training/test_processes.py
+"""
 
 import json
 import os
@@ -7,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
@@ -46,6 +50,7 @@ def linear() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
