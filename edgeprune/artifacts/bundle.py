@@ -19,11 +19,18 @@ from edgeprune.graph.plan import SCHEMA as PLAN
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.pruning.slim import Cuts, cut
 from edgeprune.records import read_json, write_bytes, write_json
+from edgeprune.training.lapp import rebuild
 
 MANIFEST = "edgeprune.manifest/1"
 
 
-def save(folder: Path, small: nn.Module, plan: WidthPlan, before: Cuts | None = None) -> None:
+def save(
+    folder: Path,
+    small: nn.Module,
+    plan: WidthPlan,
+    before: Cuts | None = None,
+    structure: Mapping[str, Any] | None = None,
+) -> None:
     """Write `model.safetensors` and `plan.json`: all that `load` needs.
 
     Args:
@@ -31,20 +38,36 @@ def save(folder: Path, small: nn.Module, plan: WidthPlan, before: Cuts | None = 
         small: the compact network.
         plan: how it was cut.
         before: what had been cut already from the network that the code builds.
+        structure: what training had built into that network before any cut; None for nothing.
+
+    Raises:
+        InputError: the weights can't be written.
+    """
+    write_network(folder, small, composed(before or {}, plan.cuts), structure, plan.to_json()["groups"])
+
+
+def write_network(
+    folder: Path,
+    model: nn.Module,
+    cuts: Cuts,
+    structure: Mapping[str, Any] | None,
+    groups: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the weights, and how the network follows from the one that the code builds.
 
     Raises:
         InputError: the weights can't be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        save_model(small, str(folder / "model.safetensors"))
+        save_model(model, str(folder / "model.safetensors"))
     except SafetensorError as error:  # its word for whatever the file system says
         raise InputError(
             f"{folder / 'model.safetensors'} can't be written: {error}", remedy="make room, or choose another folder"
         ) from error
-    cuts = composed(before or {}, plan.cuts)
     stored = {name: {str(dim): kept.tolist() for dim, kept in dims.items()} for name, dims in sorted(cuts.items())}
-    write_json(folder / "plan.json", PLAN, {**plan.to_json(), "cuts": stored})
+    built = {"structure": dict(structure)} if structure is not None else {}
+    write_json(folder / "plan.json", PLAN, {"groups": dict(groups or {}), "cuts": stored, **built})
 
 
 def composed(first: Cuts, then: Cuts) -> Cuts:
@@ -70,14 +93,25 @@ def read_cuts(bundle: Path) -> Cuts:
     }
 
 
-def load(bundle: str | Path, model: nn.Module) -> nn.Module:
-    """Return the compact network of a bundle; `model` is the dense network's class, with any weights, and left alone.
+def read_structure(bundle: Path) -> dict[str, Any] | None:
+    """Return what training had built into the network of a bundle before it was cut; None for nothing.
 
     Raises:
-        InputError: not a bundle, or of another network.
+        InputError: not a bundle.
+    """
+    found: dict[str, Any] | None = read_json(bundle / "plan.json", PLAN).get("structure")
+    return found
+
+
+def load(bundle: str | Path, model: nn.Module) -> nn.Module:
+    """Return the network of a bundle or of a checkpoint; `model` is the dense one, with any weights, and left alone.
+
+    Raises:
+        InputError: neither of the two, or of another network.
     """
     folder = Path(bundle)
-    small = cut(model, read_cuts(folder))
+    structure = read_structure(folder)
+    small = cut(model if structure is None else rebuild(model, structure), read_cuts(folder))
     try:
         load_model(small, str(folder / "model.safetensors"))
     except (RuntimeError, SafetensorError, FileNotFoundError) as error:
@@ -102,19 +136,32 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not is_bundle(folder):
         raise InputError(f"{folder} is not a bundle", remedy="name a folder that `edgeprune export` wrote")
     manifest = read_json(folder / "manifest.json", MANIFEST)
-    for name, digest in manifest["files"].items():
-        if not (folder / name).is_file():
-            raise InputError(f"{folder / name} is missing", remedy="export the bundle again")
-        if file_digest(folder / name) != digest:
-            raise InputError(f"{folder / name} was changed since the export", remedy="export the bundle again")
+    check_files(folder, manifest["files"], remedy="export the bundle again")
     return manifest
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     """Write `manifest.json` with the hash of every other file in the folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
-    digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
-    write_json(folder / "manifest.json", MANIFEST, {**content, "files": digests})
+    write_json(folder / "manifest.json", MANIFEST, {**content, "files": digests(folder, "manifest.json")})
+
+
+def digests(folder: Path, but: str) -> dict[str, str]:
+    """Return the hash of every file in a folder, by its path; `but` is left out."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != but)
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+
+
+def check_files(folder: Path, files: Mapping[str, str], *, remedy: str) -> None:
+    """Refuse a folder in which a file is missing or was changed.
+
+    Raises:
+        InputError: one is.
+    """
+    for name, digest in files.items():
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name} is missing", remedy=remedy)
+        if file_digest(folder / name) != digest:
+            raise InputError(f"{folder / name} was changed since it was written", remedy=remedy)
 
 
 def write_samples(path: Path, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:

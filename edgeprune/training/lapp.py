@@ -24,10 +24,11 @@ that only convolutions within a block can be pruned; fewer are free to go, and w
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -122,9 +123,16 @@ class Lapp(Plain):
         return {"method": self.name, **asdict(self._asked)}
 
     @property
-    def structure(self) -> dict[str, Any]:
-        """What `rebuild` needs to build the trained network from the dense one, as JSON."""
-        return {"bypass": self._asked.bypass, "removes": self._asked.removes, "layers": self._landed}
+    def structure(self) -> Mapping[str, Any] | None:
+        kept = {one["layer"]: one["kept"] for one in self._landed.values()}
+        filters = kept if self._asked.removes == "filters" else {}
+        return {"bypass": self._asked.bypass, "layers": self._layers, "filters": filters}
+
+    @property
+    def cuts(self) -> Cuts:
+        if self._asked.removes == "filters":
+            return {}
+        return WidthPlan(self._dense, {name: np.asarray(one["kept"]) for name, one in self._landed.items()}).cuts
 
     def start(self, model: nn.Module, recipe: Recipe, steps_per_epoch: int) -> nn.Module:
         total = recipe.epochs * steps_per_epoch
@@ -212,7 +220,8 @@ class Lapp(Plain):
     def _build(self, model: nn.Module) -> ChannelGraph:
         """Put the bypasses in, and find what has a threshold and what everything costs."""
         plain = trace(model, self._inputs)
-        add_bypasses(model, prunable(model, plain), self._asked.bypass)
+        self._layers = list(prunable(model, plain))
+        add_bypasses(model, tuple(self._layers), self._asked.bypass)
         graph = trace(model, self._inputs)
         dense = plain.macs()
         if self._asked.removes == "filters":
@@ -279,7 +288,9 @@ class Lapp(Plain):
         for unit in self._units.values():
             for norm in unit.norms:
                 _unmask(narrow.get_submodule(norm))
-        return _without(narrow, self.structure, self._dense)
+        if self._asked.removes == "channels":
+            return cut(narrow, self.cuts), self.cuts
+        return narrow, _remove_filters(narrow, (self.structure or {})["filters"])
 
     def _mask_norms(self, model: nn.Module) -> None:
         for unit in self._units.values():
@@ -322,11 +333,26 @@ def _unmask(norm: nn.Module) -> None:
             del norm._forward_hooks[key]
 
 
-def rebuild(model: nn.Module, structure: Mapping[str, Any], example_inputs: Any) -> nn.Module:
-    """Return the network that a training with LAPP ended with, with any weights; the dense `model` is left alone."""
+def with_bypasses(model: nn.Module, example_inputs: Any, kind: str) -> nn.Module:
+    """Return a copy of the network as LAPP trains it, bypasses drawn anyhow: its layers' costs can be measured."""
+    wide = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        add_bypasses(wide, prunable(wide, trace(wide, example_inputs)), kind)
+    return wide
+
+
+def rebuild(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
+    """Return the network as it was when a training with LAPP ended, before any cuts; `model` is left alone.
+
+    Args:
+        model: what the network's code builds, with any weights; the result's are as arbitrary.
+        structure: of `Lapp.structure`.
+    """
     built = copy.deepcopy(model)
-    add_bypasses(built, prunable(built, trace(built, example_inputs)), structure["bypass"])
-    return _without(built, structure, trace(built, example_inputs))[0]
+    with torch.random.fork_rng(devices=[]):
+        add_bypasses(built, tuple(structure["layers"]), structure["bypass"])
+    _remove_filters(built, structure["filters"])
+    return built
 
 
 def prunable(model: nn.Module, graph: ChannelGraph) -> tuple[str, ...]:
@@ -342,17 +368,11 @@ def prunable(model: nn.Module, graph: ChannelGraph) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _without(model: nn.Module, structure: Mapping[str, Any], graph: ChannelGraph) -> tuple[nn.Module, Cuts]:
-    kept = {name: torch.tensor(one["kept"], dtype=torch.long) for name, one in structure["layers"].items()}
-    if structure["removes"] == "channels":
-        cuts = WidthPlan(graph, {name: indices.numpy() for name, indices in kept.items()}).cuts
-        return cut(model, cuts), cuts
+def _remove_filters(model: nn.Module, kept: Mapping[str, Sequence[int]]) -> Cuts:
     layers = bypassed(model)
     for name, indices in kept.items():
-        conv = layers[name].conv
-        assert conv is not None
-        layers[name].narrow(indices.to(conv.weight.device))
-    return model, {f"{name}.conv.{what}": {0: one} for name, one in kept.items() for what in ("weight", "bias")}
+        layers[name].narrow(torch.tensor(indices, dtype=torch.long, device=_filters(layers[name]).device))
+    return {f"{name}.conv.{what}": {0: one} for name, one in kept.items() for what in ("weight", "bias")}
 
 
 def _inner_units(model: nn.Module, graph: ChannelGraph) -> dict[str, Unit]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,10 @@ class Learner:
         return model
 
     def learn(self, images: Tensor, labels: Tensor, rate: float, step: int) -> float:
-        """Learn from this process's share of a batch at learning rate `rate`; return the loss of the whole batch."""
+        """Learn from this process's share of a batch at learning rate `rate`; return the loss of the whole batch.
+
+        What the method adds to the loss is left out, unless it is no finite number.
+        """
         layout = torch.channels_last if images.ndim == 4 else torch.preserve_format
         images, labels = images.to(self.device, memory_format=layout), labels.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=_has_bfloat16(self.device)):
@@ -81,7 +85,9 @@ class Learner:
         change = self.method.stepped(self.model, step)
         if change is not None:
             self._replace(change)
-        return float(self.accelerator.reduce(total.detach(), "mean"))
+        both = torch.stack([loss.detach(), total.detach()])
+        alone, added_up = self.accelerator.reduce(both, "mean").tolist()
+        return float(alone if math.isfinite(added_up) else added_up)
 
     def save(self, path: Path, identity: str, epochs: int, history: list[dict[str, Any]]) -> None:
         """Replace the checkpoint by one after `epochs` epochs, in one step; of several processes the first does it."""

@@ -78,6 +78,14 @@ class Method(Protocol):
     def importances(self, model: nn.Module) -> dict[str, Tensor]:
         """Return tensor of the finished network -> one number an output channel; empty where nothing was learned."""
 
+    @property
+    def structure(self) -> Mapping[str, Any] | None:
+        """What was built into the network, as JSON for `lapp.rebuild`; None where it is what its code builds."""
+
+    @property
+    def cuts(self) -> Cuts:
+        """What was cut from the network after that."""
+
 
 @dataclass(frozen=True)
 class Plain:
@@ -116,6 +124,14 @@ class Plain:
         return model
 
     def importances(self, model: nn.Module) -> dict[str, Tensor]:
+        return {}
+
+    @property
+    def structure(self) -> Mapping[str, Any] | None:
+        return None
+
+    @property
+    def cuts(self) -> Cuts:
         return {}
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.graph.trace import trace
+from edgeprune.pruning.slim import cut
 from edgeprune.training.bypass import Bypassed, add_bypasses, bypassed
 from edgeprune.training.lapp import Lapp, Settings, prunable, rebuild
 from edgeprune.training.learner import Learner
@@ -194,7 +195,7 @@ def test_a_kill_changes_nothing(removes: str, after: int, tmp_path: Path, monkey
 def test_the_trained_network_is_built_again_from_the_dense_one(removes: str) -> None:
     method = lapp(removes=removes)
     done = fit(network().eval(), two_colours(), RECIPE, method)
-    again = rebuild(network(), method.structure, INPUT).eval()
+    again = cut(rebuild(network(), method.structure), method.cuts).eval()
     again.load_state_dict(done.model.state_dict())
     x = torch.randn(3, 1, 4, 4)
     assert torch.equal(again(x), done.model(x))
