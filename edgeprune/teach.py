@@ -216,7 +216,7 @@ def _document(
         "checkpoint": str(job.out),
         "epochs": recipe.epochs,
         "loss": last["loss"],
-        "accuracy": {"last": last["accuracy"], "best": max(entry["accuracy"] for entry in trained.history)},
+        "accuracy": {"last": last["accuracy"], "best": max(entry["accuracy"] for entry in trained.settled)},
         "left": last["left"],
         "macs": {"dense": dense.macs(), "trained": now.macs()},
         "params": {"dense": dense.params(), "trained": now.params()},

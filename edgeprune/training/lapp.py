@@ -61,6 +61,8 @@ class Settings:
         bypass: `pointwise`, `depthwise` or `none`.
         pruning: share of the training in which it prunes.
         dense_epochs: epochs without pruning before that.
+        uniform: every layer keeps the same share of its filters, the largest, and no threshold learns: the control that
+            shows what learned rates are worth.
         unit: what the cost is, for a person.
     """
 
@@ -69,6 +71,7 @@ class Settings:
     bypass: str = "pointwise"
     pruning: float = 0.1
     dense_epochs: float = 1.0
+    uniform: bool = False
     unit: str = "MACs"
 
 
@@ -170,7 +173,7 @@ class Lapp(Plain):
             return None
         layers = self._open(model)
         self._before = {name: _threshold(layer).detach().clone() for name, layer in layers.items()}
-        if self._now < self._first:
+        if self._now < self._first or self._asked.uniform:
             return None
         counts = {name: layer.mask().sum() for name, layer in layers.items()}
         widths = torch.stack(list(counts.values())).tolist()  # one wait for the device, not one a layer
@@ -185,7 +188,8 @@ class Lapp(Plain):
         self._now = step + 1
         if self._landed:
             return None
-        largest = _LARGEST_MOVE / self._pruning_steps if self._now > self._first else 0.0
+        moving = self._now > self._first and not self._asked.uniform
+        largest = _LARGEST_MOVE / self._pruning_steps if moving else 0.0
         with torch.no_grad():
             for name, layer in self._open(model).items():
                 before = self._before[name]
@@ -193,6 +197,10 @@ class Lapp(Plain):
                 high = torch.minimum(before + largest, torch.maximum(before, relative_sizes(_filters(layer)).max()))
                 _threshold(layer).clamp_((before - largest).clamp_min(0), high)
         return self._land(model) if self._now == self._first + self._pruning_steps else None
+
+    @property
+    def settled(self) -> bool:
+        return bool(self._landed)
 
     def left(self, model: nn.Module) -> float:
         return self._costs(self._widths(model))[0]
@@ -265,9 +273,7 @@ class Lapp(Plain):
         layers = self._open(model)
         with torch.no_grad():
             sizes = {name: _filters(layer).abs().flatten(1).mean(1).cpu() for name, layer in layers.items()}
-            margins = {
-                name: (relative_sizes(_filters(layer)) - _threshold(layer)).cpu() for name, layer in layers.items()
-            }
+            margins = {name: self._margins(layer) for name, layer in layers.items()}
         kept = land(margins, {name: self._units[name].floor for name in layers}, self._costs, self._asked.target)
         gone = [margin for name in layers for margin in _others(margins[name], kept[name])]
         for name, layer in layers.items():
@@ -279,6 +285,13 @@ class Lapp(Plain):
                 "mean": float(sizes[name].mean()),
             }
         return Change(*self._narrowed(model))
+
+    def _margins(self, layer: Bypassed) -> Tensor:
+        """Return how far each filter lies over the layer's threshold; with uniform rates its rank, from 0 to 1."""
+        sizes = relative_sizes(_filters(layer))
+        if self._asked.uniform:
+            return (sizes.argsort().argsort() / len(sizes)).cpu()
+        return (sizes - _threshold(layer).detach()).cpu()
 
     def _narrowed(self, model: nn.Module) -> tuple[nn.Module, Cuts]:
         """Return the network without what has gone, and what that took from which tensors."""

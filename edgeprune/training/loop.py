@@ -37,13 +37,18 @@ class Trained:
 
     Attributes:
         model: an ordinary network, in the place and modes of the one that was given.
-        history: an entry an epoch: epoch, loss (mean), rate (last), left, and what the judge said.
+        history: an entry an epoch: epoch, loss (mean), rate (last), left, settled, and what the judge said.
         importances: tensor -> one number an output channel, where the method learned them.
     """
 
     model: nn.Module
     history: list[dict[str, Any]]
     importances: Mapping[str, Tensor]
+
+    @property
+    def settled(self) -> list[dict[str, Any]]:
+        """The history since the network had the shape that it came out with."""
+        return [entry for entry in self.history if entry["settled"]]
 
 
 def train(
@@ -136,6 +141,7 @@ def fit(
                     "loss": sum(losses) / len(losses),
                     "rate": rate,
                     "left": method.left(learner.model),
+                    "settled": method.settled,
                     **(judge(learner.model) if judge is not None else {}),
                 }
             )

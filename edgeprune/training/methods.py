@@ -63,6 +63,10 @@ class Method(Protocol):
     def stepped(self, model: nn.Module, step: int) -> Change | None:
         """Look at the network after a step, counted from 0 over all epochs; return what takes its place, if any."""
 
+    @property
+    def settled(self) -> bool:
+        """Whether the network has the shape that it will end with."""
+
     def left(self, model: nn.Module) -> float:
         """Return the share of the network that is left, in [0, 1]."""
 
@@ -110,6 +114,10 @@ class Plain:
 
     def stepped(self, model: nn.Module, step: int) -> Change | None:
         return None
+
+    @property
+    def settled(self) -> bool:
+        return True
 
     def left(self, model: nn.Module) -> float:
         return 1.0

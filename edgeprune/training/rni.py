@@ -73,6 +73,9 @@ def convert(model: nn.Module, *, trained: bool = False, generator: torch.Generat
     so that it stays, as an ordinary parameter: a channel that has receded still adds activation(shift), which is lost
     with it when it is cut.
 
+    Where all scales lie in (0, 1) and no shift is left, the weights are those of a folded network, and go back to
+    just what they were: gain 1, no shift.
+
     A module in several places is converted once. A BatchNorm without scales stays as it is.
 
     Args:
@@ -94,15 +97,20 @@ def convert(model: nn.Module, *, trained: bool = False, generator: torch.Generat
         )
     scales = [norm.weight.detach() for norm in norms]
     largest = max(float(scale.abs().max()) for scale in scales) or 1.0
+    folded = trained and all(map(_is_folded, norms))
     for norm, scale in zip(norms, scales, strict=True):
         sign = torch.where(scale < 0, -1.0, 1.0).to(scale)
-        gain = sign * (largest / HIGHEST) if trained else torch.ones_like(scale)
+        gain = sign * (largest / HIGHEST) if trained and not folded else torch.ones_like(scale)
         parametrize.register_parametrization(norm, "weight", Bounded(gain))
         if not trained:
-            drawn = torch.empty(scale.shape).normal_(generator=generator)
-            _g(norm).data.copy_(drawn)
+            _g(norm).data.copy_(torch.empty(scale.shape).normal_(generator=generator))
+        if not trained or folded:
             norm.register_parameter("bias", None)
     return converted
+
+
+def _is_folded(norm: _BatchNorm) -> bool:
+    return bool(((norm.weight > 0) & (norm.weight < 1)).all()) and (norm.bias is None or not bool(norm.bias.any()))
 
 
 def fold(model: nn.Module) -> nn.Module:

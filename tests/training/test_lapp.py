@@ -126,6 +126,15 @@ def test_training_lands_on_the_target_bypasses_included(removes: str, each: int,
     assert done.history[-1]["left"] == pytest.approx(found / DENSE)
     assert evaluate(done.model, data) == 1.0
     assert not any("threshold" in name for name in done.model.state_dict())
+    assert [entry["settled"] for entry in done.history] == [False, False, True, True, True]
+
+
+def test_uniform_rates_keep_the_same_share_of_every_layer() -> None:
+    done = fit(network(), two_colours(), RECIPE, lapp(0.6, uniform=True))
+    widths = [layer.conv.out_channels for layer in bypassed(done.model).values()]
+    # 0.6 of DENSE without stem, classifier and bypasses leaves 7 of 16 filters.
+    assert sum(widths) == int((0.6 * DENSE - STEM - FC - 2 * BYPASS) // (16 * 9 * 8)) == 7
+    assert sorted(widths) == [3, 4]
 
 
 def test_the_cost_falls_before_the_landing() -> None:

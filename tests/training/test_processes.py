@@ -16,7 +16,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from edgeprune.training.images import ALL, Share
+from edgeprune.training.lapp import Lapp, Settings
 from edgeprune.training.loop import Recipe, train
+from edgeprune.training.methods import Plain, Rni
+from tests.training.test_lapp import INPUT, network
 from tests.training.test_loop import two_colours
 
 SCRIPT = """
@@ -24,7 +27,7 @@ import json, os, sys
 import torch
 from safetensors.torch import save_file
 from edgeprune.training import learner, loop
-from tests.training.test_processes import RECIPE, linear, two_colours
+from tests.training.test_processes import METHODS, RECIPE, START, two_colours
 
 torch.set_num_threads(1)
 seen = []
@@ -35,7 +38,7 @@ def noted(self, images, labels, rate, step):
     return learn(self, images, labels, rate, step)
 
 learner.Learner.learn = noted
-model = loop.train(linear(), two_colours(), RECIPE)
+model = loop.fit(START[sys.argv[2]](), two_colours(), RECIPE, METHODS[sys.argv[2]]()).model
 rank = os.environ["RANK"]
 save_file(model.state_dict(), f"{sys.argv[1]}/{rank}.safetensors")
 open(f"{sys.argv[1]}/{rank}.json", "w").write(json.dumps(seen))
@@ -50,8 +53,17 @@ def linear() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
 
 
-@pytest.mark.slow
-def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+METHODS = {
+    "none": Plain,
+    "rni": lambda: Rni(0.01),
+    "filters": lambda: Lapp(Settings(0.6, pruning=0.5), INPUT),
+    "channels": lambda: Lapp(Settings(0.6, removes="channels", pruning=0.5), INPUT),
+}
+START = {"none": linear, "rni": network, "filters": network, "channels": network}
+
+
+def two_processes(folder: Path, method: str) -> list[dict[str, torch.Tensor]]:
+    """Train in two processes; return what each ended with."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -65,7 +77,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     }
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(tmp_path)],
+            [sys.executable, "-c", SCRIPT, str(folder), method],
             env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
@@ -75,9 +87,13 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     for process in started:
         _, said = process.communicate(timeout=120)
         assert process.returncode == 0, said
-    together = train(linear(), two_colours(), RECIPE).state_dict()
-    weights = [load_file(tmp_path / f"{rank}.safetensors") for rank in range(2)]
-    for name, alone in together.items():
+    return [load_file(folder / f"{rank}.safetensors") for rank in range(2)]
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    weights = two_processes(tmp_path, "none")
+    for name, alone in train(linear(), two_colours(), RECIPE).state_dict().items():
         assert torch.equal(weights[0][name], weights[1][name])
         torch.testing.assert_close(weights[0][name], alone, atol=1e-5, rtol=1e-5)
     seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
@@ -87,6 +103,15 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
         for images, _ in two_colours().train_batches(8, epoch, 0)
     ]
     assert [one + other for one, other in zip(*seen, strict=True)] == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["rni", "filters", "channels"])
+def test_two_processes_stay_one_network(tmp_path: Path, method: str) -> None:
+    """All that learns is the same in both; the statistics of BatchNorm are each process's own, until the next step."""
+    one, other = two_processes(tmp_path, method)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one if "running" not in name)
 
 
 def test_parts_of_a_batch_are_equal_and_meet_nowhere() -> None:

@@ -98,6 +98,14 @@ def test_folding_is_exact_and_brings_the_names_back(trained: bool) -> None:
     assert list(rni.importances(converted)) == list(rni.importances(copy.deepcopy(converted)))
 
 
+def test_a_folded_network_goes_back_to_what_it_was() -> None:
+    converted = rni.convert(Residual(), generator=torch.Generator().manual_seed(0))
+    again = rni.convert(rni.fold(converted), trained=True)
+    for (name, before), after in zip(rni._bounded(converted), rni.importances(again).values(), strict=True):
+        torch.testing.assert_close(after, before.weight.detach(), atol=1e-6, rtol=1e-6)
+        assert again.get_submodule(name).bias is None
+
+
 def test_a_trained_network_computes_what_it_did() -> None:
     model = with_statistics(Residual()).eval()
     with torch.no_grad():
