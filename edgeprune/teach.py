@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,22 +58,19 @@ def teach(job: TrainJob, progress: Progress = SILENT) -> dict[str, Any]:
     data = subject.data
     if data is None:
         raise InputError("there is nothing to train with", remedy="give --data")
-    method = _method(job, subject, model, trained_start, progress)
     recipe = _recipe(job, trained_start)
-    progress.say(_announcement(job, recipe, method, trained_start))
-    with (
-        Workspace(job.out, _identity(job, subject), resume=job.resume, force=job.force)
-        if is_first()
-        else nullcontext() as work
-    ):
-        wait_for_all()
+    checkpoint = Workspace.folder_of(job.out) / "training.ckpt"
+    with _workspace(job, subject) as work:
+        wait_for_all()  # the first process has made room by now
+        method = _method(job, subject, model, trained_start, work, progress)
+        progress.say(_announcement(job, recipe, method, trained_start))
         trained = fit(
             model,
             data,
             recipe,
             method,
             judge=lambda one: {"accuracy": evaluate(one, data)},
-            checkpoint=Workspace.folder_of(job.out) / "training.ckpt",
+            checkpoint=checkpoint,
             progress=progress,
         )
         document = _document(job, subject, trained, recipe, method, time.perf_counter() - started)
@@ -81,6 +78,13 @@ def teach(job: TrainJob, progress: Progress = SILENT) -> dict[str, Any]:
             _write(work.path("checkpoint"), job, subject, trained, recipe, method, document)
             work.finish(work.path("checkpoint"))
     return document
+
+
+def _workspace(job: TrainJob, subject: Subject) -> AbstractContextManager[Workspace | None]:
+    """Return the run's folder for the process that writes, and nothing for the others."""
+    if not is_first():
+        return nullcontext()
+    return Workspace(job.out, _identity(job, subject), resume=job.resume, force=job.force)
 
 
 def _loaded(job: TrainJob, progress: Progress) -> Subject:
@@ -119,7 +123,14 @@ def _recipe(job: TrainJob, trained_start: bool) -> Recipe:
     )
 
 
-def _method(job: TrainJob, subject: Subject, model: Network, trained_start: bool, progress: Progress) -> Method:
+def _method(
+    job: TrainJob,
+    subject: Subject,
+    model: Network,
+    trained_start: bool,
+    work: Workspace | None,
+    progress: Progress,
+) -> Method:
     strength = STRENGTH if job.strength is None else job.strength
     if job.method == "rni":
         return Rni(strength, job.shift or 0.0, trained_start)
@@ -131,38 +142,45 @@ def _method(job: TrainJob, subject: Subject, model: Network, trained_start: bool
     if job.macs is not None:
         return Lapp(Settings(job.macs, job.removes or "filters", bypass), subject.example_inputs)
     assert job.latency is not None
-    share, cost = _latency_cost(job, subject, model, bypass, job.latency, progress)
+    if work is None or count() > 1:
+        raise InputError(
+            f"{count()} processes can't measure at once", remedy="train to a latency with one process, or use --macs"
+        )
+    share, cost = _latency_cost(job, subject, model, bypass, job.latency, work, progress)
     return Lapp(Settings(share, "channels", bypass, unit=f"latency on {job.target}"), subject.example_inputs, cost)
 
 
 def _latency_cost(
-    job: TrainJob, subject: Subject, model: Network, bypass: str, budget: LatencyBudget, progress: Progress
+    job: TrainJob,
+    subject: Subject,
+    model: Network,
+    bypass: str,
+    budget: LatencyBudget,
+    work: Workspace,
+    progress: Progress,
 ) -> tuple[float, LatencyCost]:
     """Measure the network with its bypasses; return the share of the dense latency to go to, and the cost of widths.
 
     Raises:
-        InputError: several processes, which would disturb each other's measurements.
         BudgetError: the dense network is within the budget.
         TableError: the device was too busy.
     """
     assert job.target is not None
-    if count() > 1:
-        raise InputError(
-            f"{count()} processes can't measure at once", remedy="train to a latency with one process, or use --macs"
-        )
     with open_bench(job.target, device=job.device, precision=job.precision, threads=job.threads) as bench:
-        dense = measured_now(bench, Blueprint(model, trace(model, subject.example_inputs)))
-        share = budget.of(dense.median_ms) / dense.median_ms
+        plain = Blueprint(model, trace(model, subject.example_inputs))
+        # Once: a run that is resumed must go to the very share that it began with.
+        dense_ms = work.once("dense", lambda: {"dense_ms": measured_now(bench, plain).median_ms})["dense_ms"]
+        share = budget.of(dense_ms) / dense_ms
         if share >= 1:
             raise BudgetError(
-                f"the dense network takes {format_ms(dense.median_ms)}, which is within {budget} already",
+                f"the dense network takes {format_ms(dense_ms)}, which is within {budget} already",
                 remedy="ask for less, or train with --method none",
             )
-        progress.say(f"dense {format_ms(dense.median_ms)}, to {format_ms(budget.of(dense.median_ms))}")
+        progress.say(f"dense {format_ms(dense_ms)}, to {format_ms(budget.of(dense_ms))}")
         wide = with_bypasses(model, subject.example_inputs, bypass)
         graph = trace(wide, subject.example_inputs)
         table = fill(Blueprint(wide, graph), bench, TableStore(), seed=job.seed, progress=progress)
-    return share, LatencyCost(table, dense.median_ms)
+    return share, LatencyCost(table, dense_ms)
 
 
 def _announcement(job: TrainJob, recipe: Recipe, method: Method, trained_start: bool) -> str:
