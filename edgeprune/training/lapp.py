@@ -31,7 +31,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgeprune.errors import InputError
 from edgeprune.graph.channels import ChannelGraph
@@ -42,6 +41,7 @@ from edgeprune.pruning.slim import cut
 from edgeprune.training.bypass import Bypassed, add_bypasses, bypassed
 from edgeprune.training.groups import parameter_groups
 from edgeprune.training.images import stream_seed
+from edgeprune.training.lapp_units import Unit, channel_macs, filter_macs, inner_units, prunable
 from edgeprune.training.methods import Change, Plain
 from edgeprune.training.recipe import Recipe
 from edgeprune.training.thresholds import Cost, land, masked, relative_sizes
@@ -74,15 +74,6 @@ class Settings:
     dense_epochs: float = 1.0
     uniform: bool = False
     unit: str = "MACs"
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One layer with a threshold: where its filters are, the norms that are masked with it, and how few may be left."""
-
-    layer: str
-    norms: tuple[str, ...]
-    floor: int
 
 
 class Lapp(Plain):
@@ -236,10 +227,10 @@ class Lapp(Plain):
         if self._asked.removes == "filters":
             least = 0 if self._asked.bypass != "none" else 1
             self._units = {name: Unit(name, (), least) for name in bypassed(model)}
-            self._costs: Cost = self._cost or _filter_macs(graph, self._widths(model), dense)
+            self._costs: Cost = self._cost or filter_macs(graph, self._widths(model), dense)
         else:
-            self._units = _inner_units(model, graph)
-            self._costs = self._cost or _channel_macs(graph, dense)
+            self._units = inner_units(model, graph)
+            self._costs = self._cost or channel_macs(graph, dense)
         if not self._units:
             raise InputError(
                 f"{type(model).__name__} has no convolution that LAPP could prune by {self._asked.removes}",
@@ -369,19 +360,6 @@ def rebuild(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
     return built
 
 
-def prunable(model: nn.Module, graph: ChannelGraph) -> tuple[str, ...]:
-    """Return the convolutions that get a bypass: kernels above 1x1, not grouped, not the first of the network."""
-    order = [layer.name for layer in graph.layers if "#" not in layer.name]
-    convs = [name for name in order if isinstance(model.get_submodule(name), nn.Conv2d)]
-    shared = {layer.name.partition("#")[0] for layer in graph.layers if "#" in layer.name}
-    found = []
-    for name in convs[1:]:
-        conv: Any = model.get_submodule(name)
-        if max(conv.kernel_size) > 1 and conv.groups == 1 and name not in shared:
-            found.append(name)
-    return tuple(found)
-
-
 def _remove_filters(model: nn.Module, kept: Mapping[str, Sequence[int]]) -> Cuts:
     layers = bypassed(model)
     for name, indices in kept.items():
@@ -389,51 +367,3 @@ def _remove_filters(model: nn.Module, kept: Mapping[str, Sequence[int]]) -> Cuts
     return Cuts(
         {f"{name}.conv.{what}": {0: np.asarray(one)} for name, one in kept.items() for what in ("weight", "bias")}
     )
-
-
-def _inner_units(model: nn.Module, graph: ChannelGraph) -> dict[str, Unit]:
-    """Return the groups that one convolution with a bypass makes, and nothing else is added to."""
-    layers, found = bypassed(model), {}
-    for group in graph.cuttable:
-        makers = {slot.module for slot in group.slots if graph.outputs.get(slot.tensor) == slot.dim}
-        own = [name for name in layers if f"{name}.conv" in makers]
-        rest = {maker for maker in makers for name in own if not maker.startswith(f"{name}.")}
-        if len(own) == 1 and not rest and group.parts == 1:
-            norms = [name for name in group.modules if not name.startswith(f"{own[0]}.")]
-            norms = [name for name in norms if isinstance(model.get_submodule(name), _BatchNorm)]
-            # A norm over more than the group's channels can't be masked as a whole.
-            if norms and all(graph.shapes[f"{name}.running_mean"] == (group.channels,) for name in norms):
-                found[group.name] = Unit(own[0], tuple(norms), max(1, group.least))
-    return found
-
-
-def _filter_macs(graph: ChannelGraph, dense_widths: Mapping[str, int], dense: int) -> Cost:
-    """Return the cost in MACs where filters go and widths stay: each filter costs the same."""
-    whole = graph.macs()
-    layers = {layer.name: layer.macs({group.name: group.channels for group in graph}) for layer in graph.layers}
-    each = {name: layers[f"{name}.conv"] / width for name, width in dense_widths.items()}
-    slopes = {name: one / dense for name, one in each.items()}
-
-    def cost(widths: Mapping[str, int]) -> tuple[float, Mapping[str, float]]:
-        gone = sum(each[name] * (dense_widths[name] - width) for name, width in widths.items())
-        return (whole - gone) / dense, slopes
-
-    return cost
-
-
-def _channel_macs(graph: ChannelGraph, dense: int) -> Cost:
-    """Return the cost in MACs where channels go: a layer costs what comes in times what goes out."""
-
-    def cost(widths: Mapping[str, int]) -> tuple[float, Mapping[str, float]]:
-        full = {group.name: group.channels for group in graph} | dict(widths)
-        slopes = dict.fromkeys(full, 0.0)
-        total = 0
-        for layer in graph.layers:
-            macs = layer.macs(full)
-            total += macs
-            for axis in layer.axes:
-                for group, per_channel in axis.parts.items():
-                    slopes[group] += per_channel * macs / max(1, axis.width(full)) / dense
-        return total / dense, slopes
-
-    return cost

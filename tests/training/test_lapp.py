@@ -15,7 +15,8 @@ from edgeprune.errors import BudgetError, InputError
 from edgeprune.graph.trace import trace
 from edgeprune.pruning.slim import cut
 from edgeprune.training.bypass import Bypassed, add_bypasses, bypassed
-from edgeprune.training.lapp import Lapp, Settings, prunable, rebuild
+from edgeprune.training.lapp import Lapp, Settings, rebuild
+from edgeprune.training.lapp_units import prunable
 from edgeprune.training.learner import Learner
 from edgeprune.training.loop import Recipe, evaluate, fit
 from tests.nets import with_statistics
