@@ -43,10 +43,10 @@ class Visit:
     dom: str
 
 
-def visit(page: Path, scratch: Path, width: int = 1400) -> Visit:
-    """Open a page from the disk in a window of `width` pixels."""
+def visit(page: Path, scratch: Path) -> Visit:
+    """Open a page from the disk."""
     log = scratch / "net.json"
-    done = _run(scratch, "--dump-dom", f"--window-size={width},900", f"--log-net-log={log}", page.as_uri())
+    done = _run(scratch, "--dump-dom", f"--log-net-log={log}", page.as_uri())
     console = re.findall(r"CONSOLE[:(].*", done.stderr)
     return Visit(tuple(console), tuple(_requested(log)), done.stdout)
 

@@ -21,11 +21,12 @@ from edgeprune.cli.profile import profile
 from edgeprune.cli.replay import replay
 from edgeprune.cli.report import report
 from edgeprune.cli.targets import targets
+from edgeprune.cli.train import train
 from edgeprune.cli.verbs import add_verb, options_of
 from edgeprune.cli.verify import verify
 
 VERBS: dict[str, Any] = {
-    verb.__name__: verb for verb in (targets, doctor, profile, plan, export, verify, report, diff, replay)
+    verb.__name__: verb for verb in (targets, doctor, profile, plan, train, export, verify, report, diff, replay)
 }
 
 
