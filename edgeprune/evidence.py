@@ -50,7 +50,7 @@ def evidence(
             {"modules": list(one.modules), "channels": one.channels, "reason": one.reason} for one in ready.graph.locked
         ],
         "networks": [one for attempt in chosen for one in attempt.get("networks", ())],
-        "criterion": ready.job.criterion or ("obs" if ready.subject.data is not None else "l2"),
+        "criterion": ready.criterion,
         "importance": _importance(ready, plan),
         "staircases": _staircases(ready, plan, dense),
     }

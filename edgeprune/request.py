@@ -92,17 +92,18 @@ def can_be_repeated(manifest: Mapping[str, Any]) -> bool:
 def input_digests(job: Job) -> dict[str, str]:
     """Return the SHA-256 of every file that a job names, by the name that it was given by.
 
-    Of a bundle that is its manifest's, which holds those of its files; a folder of images is left to the data's own.
+    Of a bundle or a checkpoint that is the file which holds those of its others; a folder of images is left to the
+    data's own digest.
     """
     digests = {}
     for named in (job.model, str(job.weights) if job.weights else None, job.data):
         if named is None:
             continue
-        path, _, function = named.rpartition(":")
-        found = Path(path if function.isidentifier() and path else named)
-        found = found / "manifest.json" if found.is_dir() else found
-        if found.is_file():
-            digests[str(found)] = file_digest(found)
+        file, _, function = named.rpartition(":")
+        found = Path(file if function.isidentifier() and file else named)
+        for path in (found / "manifest.json", found / "training.json") if found.is_dir() else (found,):
+            if path.is_file():
+                digests[str(path)] = file_digest(path)
     return digests
 
 
