@@ -74,7 +74,7 @@ def network(layers: Sequence[Mapping[str, Any]]) -> str:
                 va="center",
                 fontsize=9,
             )
-        axes.set_xlim(-widest * 0.52, widest * 0.82)
+        axes.set_xlim(-widest * 0.52, widest * 1.15)
         axes.set_xticks([])
         axes.spines["top"].set_visible(False)
         add_legend(figure)

@@ -74,22 +74,24 @@ def comparison(bundles: Sequence[Path]) -> str:
         accuracies=ACCURACIES,
         settings=_settings(compared),
         fingerprint=dict.fromkeys(name for facts in compared.values() for name in facts.result["fingerprint"]),
-        best=[one["letter"] for one in figures.on_front(points)],
+        best=[one["letter"] for one in figures.on_front(points) if not one["dense"]],
         front_figure=figures.front(points) if points else None,
     )
 
 
 def _points(compared: Mapping[str, Facts], *, dense: bool) -> list[dict[str, Any]]:
     """Return a point for each bundle, or for each dense network, whose accuracy and latency were both measured."""
-    found = []
+    letters: dict[tuple[float, float], list[str]] = {}
     for letter, facts in compared.items():
         latency, accuracy = facts.result["latency_ms"], facts.result["accuracy"]
         ms = latency["dense"] if dense else latency["measured"]
         share = accuracy["dense"] if dense else accuracy["engine"]
-        if ms is not None and share is not None and facts.result["status"] != "unverified":
-            name = f"{letter} dense" if dense else letter
-            found.append({"letter": name, "ms": ms, "accuracy": share, "dense": dense})
-    return found
+        if ms is not None and share is not None and (dense or facts.result["status"] != "unverified"):
+            letters.setdefault((ms, share), []).append(letter)
+    return [
+        {"letter": ", ".join(found) + " dense" * dense, "ms": ms, "accuracy": share, "dense": dense}
+        for (ms, share), found in letters.items()
+    ]
 
 
 def _settings(compared: Mapping[str, Facts]) -> list[str]:
