@@ -119,7 +119,7 @@ def test_the_page_is_a_file_of_the_bundle(bundle: Path, tmp_path: Path) -> None:
     assert "report.html" in read_manifest(bundle)["files"]
     shutil.copytree(bundle, tmp_path / "copy")
     (tmp_path / "copy" / "report.html").write_text("better numbers")
-    with pytest.raises(InputError, match=r"report.html was changed since the export"):
+    with pytest.raises(InputError, match=r"report.html was changed since"):
         page(tmp_path / "copy")
 
 
