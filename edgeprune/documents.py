@@ -10,6 +10,7 @@ from typing import Any
 from edgeprune.budget.solve import Solution
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.prepare import Prepared
+from edgeprune.report.facts import PAGE
 from edgeprune.shipping import Shipped
 from edgeprune.units import LatencyBudget, format_ms
 from edgeprune.verification.recheck import Recheck
@@ -33,6 +34,7 @@ def export_document(
         "target": ready.job.target,
         "fingerprint": dict(ready.bench.fingerprint().to_json()),
         "bundle": str(out),
+        "report": str(out / PAGE),
         "latency_ms": {
             "budget": baseline["budget_ms"],
             "dense": baseline["dense_ms"],

@@ -48,6 +48,7 @@ class Prepared:
         table: what the layers cost.
         dense: the dense network, measured now.
         choice: what each width is worth.
+        criterion: what scored the channels for it.
         steps: name and seconds of every step so far.
     """
 
@@ -60,6 +61,7 @@ class Prepared:
     table: NetworkTable
     dense: Measurement
     choice: Choice
+    criterion: str
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -113,7 +115,7 @@ def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Ite
                 graph, scores, values_from_scores(graph, scores), job.align or find_target(job.target).align
             )
             done("score")
-        yield Prepared(job, subject, graph, blueprint, bench, store, table, dense, choice, steps)
+        yield Prepared(job, subject, graph, blueprint, bench, store, table, dense, choice, criterion, steps)
 
 
 def _bench(job: Job, device: str) -> Bench:
