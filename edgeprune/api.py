@@ -11,7 +11,7 @@ import numpy as np
 from edgeprune import pipeline
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.artifacts.subject import Network, python_subject
-from edgeprune.budget.refine import Choice
+from edgeprune.budget.choice import Choice
 from edgeprune.budget.solve import solve
 from edgeprune.budget.values import values_from_scores
 from edgeprune.graph.channels import ChannelGraph

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.artifacts.subject import Subject, load_subject
-from edgeprune.budget.refine import Choice
+from edgeprune.budget.choice import Choice
 from edgeprune.budget.values import values_from_scores
 from edgeprune.errors import TableError
 from edgeprune.graph.channels import ChannelGraph
