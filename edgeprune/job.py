@@ -47,6 +47,9 @@ class Job:
         align: widths are multiples of this; None takes the target's own.
         rounds: measurements that the closed loop takes at most, and tries of an engine that was measured over.
         criterion: what scores the channels; None takes the best that the data allow.
+        strategy: how the widths are found: `latency`, or `flops`, `global`, `uniform` to compare with.
+        max_params: the most parameters that the network may have; None sets no limit.
+        max_size: the most bytes that its weights may take at the engine's precision; None sets no limit.
         dry_run: stop after the plan.
         resume: pick up an interrupted run in `out`.
         force: replace what is in `out`.
@@ -74,6 +77,9 @@ class Job:
     align: int | None = None
     rounds: int = 6
     criterion: str | None = None
+    strategy: str = "latency"
+    max_params: int | None = None
+    max_size: int | None = None
     dry_run: bool = False
     resume: bool = False
     force: bool = False
@@ -174,7 +180,16 @@ def _check_input(shape: tuple[int, ...] | None, mean: tuple[float, ...] | None, 
 
 
 def _check_numbers(job: Job) -> None:
-    least = {"threads": 1, "epochs": 0, "align": 1, "rounds": 1, "max-drop": 0, "seed": 0}
+    least = {
+        "threads": 1,
+        "epochs": 0,
+        "align": 1,
+        "rounds": 1,
+        "max-drop": 0,
+        "seed": 0,
+        "max-params": 1,
+        "max-size": 1,
+    }
     for name, bound in least.items():
         value = getattr(job, name.replace("-", "_"))
         if value is not None and not value >= bound:  # not (value < bound): NaN is refused as well

@@ -17,6 +17,22 @@ from edgeprune.budget.programme import Programme, Terms
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.layers import Axis
 
+WEIGHT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
+"""Bytes of one weight at a precision."""
+
+
+def limits(max_params: int | None, max_size: int | None, precision: str) -> dict[str, int]:
+    """Return name of an option -> the most parameters that it allows.
+
+    Args:
+        max_params: the most parameters; None sets no limit.
+        max_size: the most bytes that the weights take at `precision`; None sets no limit.
+        precision: of the engine.
+    """
+    sizes = None if max_size is None else max_size // WEIGHT_BYTES[precision]
+    given = {"--max-params": max_params, "--max-size": sizes}
+    return {name: most for name, most in given.items() if most is not None}
+
 
 def params_of(programme: Programme, graph: ChannelGraph) -> Terms:
     """Return the number of parameters' and buffers' entries, as `ChannelGraph.params` counts them."""

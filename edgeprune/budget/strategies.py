@@ -33,7 +33,13 @@ _STEPS = 1000
 
 
 class Search(Protocol):
-    """Finds widths on one table, within one range."""
+    """Finds widths on one table, within one range.
+
+    Attributes:
+        limits: what else is limited: name of an option -> the most parameters that it allows.
+    """
+
+    limits: Mapping[str, int]
 
     def best(self, budget_us: float) -> Solution:
         """Return the widths that the strategy chooses for a predicted time.
@@ -64,6 +70,7 @@ class Exact:
     """The programme on the latency itself."""
 
     def __init__(self, choice: Choice, table: NetworkTable, within: Range) -> None:
+        self.limits = choice.limits
         self.problem = choice.problem(table, within)
 
     def best(self, budget_us: float) -> Solution:
@@ -78,6 +85,7 @@ class _Bisected:
 
     def __init__(self, choice: Choice, table: NetworkTable, within: Range) -> None:
         self.choice = choice
+        self.limits = choice.limits
         self.table = table
         self.within = within
 
@@ -93,7 +101,7 @@ class _Bisected:
         if LATENCY in held:
             raise unreachable(budget_us, self._us(0), {})
         for name in held:
-            raise too_many(name, self.choice.limits[name], self._params(0))
+            raise too_many(name, self.limits[name], self._params(0))
         while high - low > 1:
             middle = (low + high) // 2
             exceeded = self._exceeded(middle, budget_us) if middle <= _STEPS else ()
@@ -109,8 +117,8 @@ class _Bisected:
 
     def _exceeded(self, step: int, budget_us: float) -> tuple[str, ...]:
         """Return what a step takes too much of."""
-        params = self._params(step) if self.choice.limits else 0
-        over = [name for name, most in self.choice.limits.items() if params > most]
+        params = self._params(step) if self.limits else 0
+        over = [name for name, most in self.limits.items() if params > most]
         return ((LATENCY,) if self._us(step) > budget_us else ()) + tuple(over)
 
     def _params(self, step: int) -> int:
@@ -177,7 +185,7 @@ class Flops(_Bisected):
     def _solution(self, step: int, held: tuple[str, ...], seconds: float) -> Solution:
         found = super()._solution(step, held, seconds)
         inside = self._found[step].binding if step in self._found else ()
-        return replace(found, binding=held + tuple(name for name in inside if name in self.choice.limits))
+        return replace(found, binding=held + tuple(name for name in inside if name in self.limits))
 
     @cached_property
     def _least(self) -> Solution:

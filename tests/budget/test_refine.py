@@ -13,6 +13,7 @@ from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.budget.choice import Choice
 from edgeprune.budget.explain import solve_or_explain
 from edgeprune.budget.refine import Refined, refine
+from edgeprune.budget.strategies import search
 from edgeprune.budget.values import values_from_scores
 from edgeprune.errors import BudgetError
 from edgeprune.graph.trace import trace
@@ -92,7 +93,7 @@ def test_the_same_table_gives_the_same_plan(blueprint: Blueprint, choice: Choice
 def test_a_budget_under_the_floor_is_explained(blueprint: Blueprint, choice: Choice, tmp_path: Path) -> None:
     table = fill(blueprint, SimulatedBench(), TableStore(tmp_path))  # type: ignore[arg-type]
     with pytest.raises(BudgetError, match=r"under the floor: .*; the floor is made up of .* at their narrowest"):
-        solve_or_explain(choice.problem(table), table, 1.0)
+        solve_or_explain(search(choice, table), table, 1.0, lambda floor_ms: f"allow {floor_ms}")
 
 
 def test_aligned_widths(blueprint: Blueprint, choice: Choice, tmp_path: Path) -> None:
