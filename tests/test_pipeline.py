@@ -233,15 +233,15 @@ def test_limits_hold_and_say_that_they_bind(tmp_path: Path, network: str) -> Non
 
 def test_a_width_is_explained(tmp_path: Path, network: str) -> None:
     budgets = [parse_latency(text) for text in ("60%", "1%")]
-    plan, none = pipeline.plan(job(tmp_path, network), SILENT, budgets, "one.0").to_json()["plans"]
+    plan, none = pipeline.plan(job(tmp_path, network), SILENT, budgets, "stem.0").to_json()["plans"]
     (group,) = plan["explain"]["groups"]
     assert "explain" not in none
-    assert (group["group"], group["of"]) == ("one.0", 24)
-    assert group["width"] == plan["plan"]["one.0"]["width"]
+    assert (group["group"], group["of"]) == ("stem.0", 32)
+    assert group["width"] == plan["plan"]["stem.0"]["width"]
     points = {point["width"]: point for point in group["curve"]}
     assert points[group["width"]]["ms"] == pytest.approx(plan["predicted"])
-    assert points[24]["saved_ms"] == 0
-    assert points[24]["kept"] == 1
+    assert points[32]["saved_ms"] == 0
+    assert points[32]["kept"] == 1
     assert group["runner_up"]["width"] != group["width"]
     assert group["runner_up"]["lost"] >= -1e-3 * plan["value"]
     assert group["runner_up"]["ms"] <= plan["budget"]
@@ -262,15 +262,14 @@ def test_an_unknown_module_is_refused_before_anything_is_measured(
     assert device.built == 0
 
 
-@pytest.mark.parametrize("strategy", ["uniform", "flops"])
-def test_another_strategy_makes_a_bundle_on_the_same_budget(tmp_path: Path, network: str, strategy: str) -> None:
-    found = pipeline.export(job(tmp_path, network, strategy=strategy, max_size=24000)).to_json()
+def test_another_strategy_makes_a_bundle_on_the_same_budget(tmp_path: Path, network: str) -> None:
+    found = pipeline.export(job(tmp_path, network, strategy="uniform", max_size=40000)).to_json()
     assert found["status"] == "met"
     assert found["latency_ms"]["measured"] <= found["latency_ms"]["budget"]
-    assert found["params"]["pruned"] * 4 <= 24000
+    assert found["params"]["pruned"] * 4 <= 40000
     assert found["solver"]["gap"] is None
-    ours = pipeline.export(job(tmp_path, network, max_size=24000, out=tmp_path / "ours")).to_json()
-    assert ours["plan"] != found["plan"], "each strategy has a decision of its own"
+    shares = [group["width"] / group["of"] for group in found["plan"].values()]
+    assert max(shares) - min(shares) <= 1 / 24
 
 
 def test_profile_lists_every_layer(tmp_path: Path, network: str) -> None:

@@ -35,7 +35,7 @@ class Solution:
         cost_us: predicted engine time.
         gap: relative distance of the value lost to the least that could not be ruled out; None where nothing is proven.
         seconds: that the solver took.
-        binding: the budget and the limits without which, one at a time, a better plan would do.
+        binding: which of the two a better plan would do without: the budget, and the tightest limit on the parameters.
     """
 
     widths: dict[str, int]
@@ -57,7 +57,7 @@ def solve(problem: Problem, budget: float) -> Solution:
         BudgetError: no plan is within it; the message says how near the nearest comes, and what holds it back.
     """
     started = time.perf_counter()
-    found = _best(problem, budget)
+    found = _best(problem, budget, problem.limits)
     if found is None:
         raise unreachable(budget, floor(problem).cost_us, problem.limits)
     solution = _solution(problem, *found)
@@ -106,17 +106,19 @@ def _fewest(problem: Problem) -> float:
     return problem.params.of(found[0])
 
 
-def _best(problem: Problem, budget: float, *, without: str = "") -> tuple[np.ndarray, float] | None:
-    """Return the best variables and their gap, with the limit `without` left out; None where there are none."""
-    limits = {name: most for name, most in problem.limits.items() if name != without}
+def _best(problem: Problem, budget: float | None, limits: Mapping[str, int]) -> tuple[np.ndarray, float] | None:
+    """Return the best variables within a budget, if there is one, and limits, and their gap; None where none are."""
     rows = _limits(problem, limits)
-    if without != LATENCY:
+    if budget is not None:
         rows.append(_at_most(problem.cost, budget))
     return _milp(problem, _loss(problem), rows)
 
 
 def _binding(problem: Problem, budget: float, value: float) -> tuple[str, ...]:
-    """Return the budget and the limits that the value would rise without, by more than the gap of what is lost."""
+    """Return whether the value would rise without the budget, or without what limits the parameters most.
+
+    By more, that is, than the gap of what is lost.
+    """
     dense = sum(
         float(problem.value[problem.offsets[name] : problem.offsets[name] + len(choices)].max())
         for name, choices in problem.widths.items()
@@ -126,12 +128,13 @@ def _binding(problem: Problem, budget: float, value: float) -> tuple[str, ...]:
         return ()
     if not problem.limits:
         return (LATENCY,)
-    binding = []
-    for name in (LATENCY, *problem.limits):
-        found = _best(problem, budget, without=name)
-        if found is not None and float(problem.value @ found[0]) > value + _BETTER * lost:
-            binding.append(name)
-    return tuple(binding)
+    tightest = min(problem.limits, key=problem.limits.__getitem__)
+    without = {LATENCY: _best(problem, None, problem.limits), tightest: _best(problem, budget, {})}
+    return tuple(
+        name
+        for name, found in without.items()
+        if found is not None and float(problem.value @ found[0]) > value + _BETTER * lost
+    )
 
 
 def _limits(problem: Problem, limits: Mapping[str, int]) -> list[LinearConstraint]:

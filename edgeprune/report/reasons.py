@@ -46,9 +46,8 @@ def _group(group: Document, plan: Document, whole: float | None) -> Iterator[Ren
 
 
 def _channels(scores: Document) -> Iterator[Text]:
-    kept, removed = scores["least_kept"], scores["most_removed"]
-    parts = [f"the least that stays scores {kept:.3g}"] * (kept is not None)
-    parts += [f"the most important that goes {removed:.3g}"] * (removed is not None)
+    said = {"least_kept": "the least that stays scores", "most_removed": "the most important that goes"}
+    parts = [f"{words} {scores[key]:.3g}" for key, words in said.items() if scores[key] is not None]
     yield Text(f"Channels: {', '.join(parts)}")
 
 
