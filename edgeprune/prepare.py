@@ -27,10 +27,12 @@ from edgeprune.latency.samples import Measurement
 from edgeprune.latency.store import TableStore
 from edgeprune.progress import Progress
 from edgeprune.pruning.importance import scores as importance
+from edgeprune.pruning.importance import without_training
 from edgeprune.pruning.verify import verified
 from edgeprune.targets.target import find_target
 
 CALIBRATION_IMAGES = 512
+TRAINED = "trained"
 
 
 @dataclass(eq=False)
@@ -115,7 +117,8 @@ def prepare(
         with progress.step("loading and tracing the network"):
             subject = subject or _subject(job)
             done("load")
-            graph = verified(subject.model, _traced(job, subject))
+            graph, criterion = _scored_by(job, subject, _traced(job, subject))
+            graph = verified(subject.model, graph)
             if traced:
                 traced(graph)
             blueprint = Blueprint(subject.model, graph)
@@ -126,9 +129,8 @@ def prepare(
         dense = measured_now(bench, blueprint) if measure else None
         done("measure")
         with progress.step("scoring channels"):
-            criterion = job.criterion or ("obs" if subject.data is not None else "l2")
             batches = subject.data.calibration(CALIBRATION_IMAGES, job.seed) if subject.data is not None else None
-            scores = importance(subject.model, graph, criterion, batches)
+            scores = importance(subject.model, graph, criterion, batches, subject.importances)
             choice = Choice(
                 graph,
                 scores,
@@ -147,6 +149,20 @@ def _bench(job: Job, device: str) -> Bench:
 
 def _traced(job: Job, subject: Subject) -> ChannelGraph:
     return trace(subject.model, subject.example_inputs, lock=job.lock, allow_inexact=job.allow_inexact)
+
+
+def _scored_by(job: Job, subject: Subject, graph: ChannelGraph) -> tuple[ChannelGraph, str]:
+    """Return the criterion, and the graph without the groups that it says nothing about.
+
+    What training for pruning has given counts before all else; channels that it gave nothing stay.
+    """
+    by_data = "obs" if subject.data is not None else "l2"
+    if job.criterion not in (None, TRAINED) or not subject.importances:
+        return graph, job.criterion or by_data
+    rest = without_training(graph, subject.importances)
+    if job.criterion is None and len(rest) == len(graph.groups):
+        return graph, by_data
+    return graph.lock(rest, "training for pruning gave it no importance; --criterion takes another"), TRAINED
 
 
 def measured_now(bench: Bench, blueprint: Blueprint) -> Measurement:
