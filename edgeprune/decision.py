@@ -11,7 +11,7 @@ from edgeprune.budget.amounts import WEIGHT_BYTES
 from edgeprune.budget.explain import solve_or_explain
 from edgeprune.budget.refine import refine
 from edgeprune.budget.solve import Solution
-from edgeprune.budget.strategies import search
+from edgeprune.budget.strategies import Search
 from edgeprune.errors import BudgetError, OverBudgetError
 from edgeprune.prepare import Prepared
 from edgeprune.progress import Progress
@@ -19,9 +19,8 @@ from edgeprune.targets.target import find_target
 from edgeprune.units import LatencyBudget, ceil_ms, format_ms
 
 
-def foretold(ready: Prepared, budgets: Sequence[LatencyBudget]) -> list[Solution | BudgetError]:
-    """Return for each budget the best plan by the table alone, or why there is none."""
-    found = search(ready.choice, ready.table)
+def foretold(ready: Prepared, budgets: Sequence[LatencyBudget], found: Search) -> list[Solution | BudgetError]:
+    """Return for each budget the best plan that a search on the table finds, or why there is none."""
     plans: list[Solution | BudgetError] = []
     for budget in budgets:
         budget_us = budget.of(ready.dense_ms) / ready.drift * 1000
@@ -30,11 +29,6 @@ def foretold(ready: Prepared, budgets: Sequence[LatencyBudget]) -> list[Solution
         except BudgetError as error:
             plans.append(error)
     return plans
-
-
-def fastest(ready: Prepared) -> Solution:
-    """Return the fastest plan by the table."""
-    return search(ready.choice, ready.table).fastest()
 
 
 def ways_out(ready: Prepared, floor_ms: float) -> str:

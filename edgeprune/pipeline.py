@@ -23,7 +23,8 @@ from edgeprune.artifacts.contents import read_manifest, write_manifest
 from edgeprune.artifacts.subject import Network, Subject
 from edgeprune.artifacts.workspace import Workspace
 from edgeprune.budget.reasons import groups_of
-from edgeprune.decision import decide, fastest, foretold
+from edgeprune.budget.strategies import search
+from edgeprune.decision import decide, foretold
 from edgeprune.diagnosis import cleaning_document, doctor_document
 from edgeprune.documents import (
     announcement,
@@ -77,10 +78,11 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
     assert job.latency is not None, "the command line sees to it"
     out = job.out or default_out(job.model, job.target)
     with prepare(job, progress, subject) as ready:
-        (solution,) = foretold(ready, [job.latency])
+        found = search(ready.choice, ready.table)
+        (solution,) = foretold(ready, [job.latency], found)
         if isinstance(solution, BudgetError):
             raise solution
-        planned = planned_document(ready, job.latency, solution, fastest(ready))
+        planned = planned_document(ready, job.latency, solution, found.fastest())
         if job.dry_run:
             return Result(planned)
         progress.say(announcement(planned, out, _epochs(ready)))
@@ -152,11 +154,12 @@ def plan(job: Job, progress: Progress = SILENT, budgets: Sequence[LatencyBudget]
     checked = partial(groups_of, module=explain) if explain else None
     with prepare(job, progress, measure=False, traced=checked) as ready:
         with ready.timed("plan"):
-            rungs = list(zip(budgets, foretold(ready, budgets), strict=True))
-            failed = [(budget, found) for budget, found in rungs if isinstance(found, BudgetError)]
+            found = search(ready.choice, ready.table)
+            rungs = list(zip(budgets, foretold(ready, budgets, found), strict=True))
+            failed = [(budget, error) for budget, error in rungs if isinstance(error, BudgetError)]
             if len(failed) == len(rungs):
                 raise max(failed, key=lambda rung: rung[0].of(ready.dense_ms))[1]
-            document = plans_document(ready, rungs, fastest(ready), explain)
+            document = plans_document(ready, rungs, found.fastest(), explain)
         return Result({**document, "steps": ready.steps})
 
 
