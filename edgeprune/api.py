@@ -11,8 +11,8 @@ import numpy as np
 from edgeprune import pipeline
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.artifacts.subject import Network, python_subject
-from edgeprune.budget.refine import Choice
-from edgeprune.budget.solve import solve
+from edgeprune.budget.choice import Choice
+from edgeprune.budget.strategies import search
 from edgeprune.budget.values import values_from_scores
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
@@ -60,7 +60,14 @@ def profile(
 
 
 def plan(
-    graph: ChannelGraph, table: NetworkTable, scores: Mapping[str, np.ndarray], *, latency_ms: float, align: int = 1
+    graph: ChannelGraph,
+    table: NetworkTable,
+    scores: Mapping[str, np.ndarray],
+    *,
+    latency_ms: float,
+    align: int = 1,
+    max_params: int | None = None,
+    strategy: str = "latency",
 ) -> WidthPlan:
     """Return the widths that keep most score within a latency, by the table alone.
 
@@ -70,12 +77,15 @@ def plan(
         scores: group -> one score a channel, higher is more important.
         latency_ms: the budget in milliseconds.
         align: widths are multiples of this; 1 leaves it to the measured steps.
+        max_params: the most parameters that the network may have; None sets no limit.
+        strategy: `latency`, or `flops`, `global`, `uniform` to compare with.
 
     Raises:
-        BudgetError: no plan is that fast.
+        BudgetError: no plan is that fast, or that small.
     """
-    choice = Choice(graph, scores, values_from_scores(graph, scores), align)
-    return choice.plan(solve(choice.problem(table), latency_ms * 1000).widths)
+    limits = {} if max_params is None else {"--max-params": max_params}
+    choice = Choice(graph, scores, values_from_scores(graph, scores), align, limits, strategy)
+    return choice.plan(search(choice, table).best(latency_ms * 1000).widths)
 
 
 def export(

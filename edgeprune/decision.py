@@ -1,15 +1,57 @@
-"""Which widths: decided once for a request on a table, and remembered beside the table."""
+"""Which widths: foretold by the table alone, or decided once on the device and remembered beside the table."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+from edgeprune.budget.amounts import WEIGHT_BYTES
+from edgeprune.budget.explain import solve_or_explain
 from edgeprune.budget.refine import refine
-from edgeprune.errors import OverBudgetError
+from edgeprune.budget.solve import Solution
+from edgeprune.budget.strategies import Search
+from edgeprune.errors import BudgetError, OverBudgetError
 from edgeprune.prepare import Prepared
 from edgeprune.progress import Progress
-from edgeprune.units import format_ms
+from edgeprune.targets.target import find_target
+from edgeprune.units import LatencyBudget, ceil_ms, format_ms
+
+
+def foretold(ready: Prepared, budgets: Sequence[LatencyBudget], found: Search) -> list[Solution | BudgetError]:
+    """Return for each budget the best plan that a search on the table finds, or why there is none."""
+    plans: list[Solution | BudgetError] = []
+    for budget in budgets:
+        budget_us = budget.of(ready.dense_ms) / ready.drift * 1000
+        try:
+            plans.append(solve_or_explain(found, ready.table, budget_us, partial(ways_out, ready), ready.drift))
+        except BudgetError as error:
+            plans.append(error)
+    return plans
+
+
+def ways_out(ready: Prepared, floor_ms: float) -> str:
+    """Return the three things that would help where a budget is under a floor."""
+    job, settings = ready.job, ready.bench.settings
+    weight = WEIGHT_BYTES[settings.precision]
+    lower = [name for name in find_target(job.target).precisions if WEIGHT_BYTES[name] < weight]
+    faster = [f"--precision {' or '.join(lower)}"] * bool(lower)
+    faster += [f"--threads above {settings.threads}", "a faster --target"]
+    inexact = len(ready.graph.groups) - len(ready.graph.cuttable)
+    freed = [f"leave out --lock {' --lock '.join(job.lock)}"] * bool(job.lock)
+    freed += [f"leave out {' and '.join(ready.choice.limits)}"] * bool(ready.choice.limits)
+    freed += [f"--allow-inexact frees {inexact} groups"] * bool(inexact)
+    freed += ["start from a network with less in what stays"]
+    return (
+        f"three ways out: allow more, from --latency {ceil_ms(floor_ms)} on; compute it faster, with "
+        f"{' or '.join(faster)}; or let more go: {', or '.join(freed)}"
+    )
+
+
+def certificate(solution: Solution) -> dict[str, Any]:
+    """Return what is known of a solution's quality: `edgeprune.export/1`'s "solver"."""
+    return {"gap": solution.gap, "seconds": solution.seconds, "binding": list(solution.binding)}
 
 
 def decide(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str, Any]:
@@ -51,6 +93,8 @@ def _reasons(ready: Prepared) -> dict[str, Any]:
         "align": job.align,
         "lock": list(job.lock),
         "rounds": job.rounds,
+        "strategy": job.strategy,
+        "limits": dict(ready.choice.limits),
         "version": version("edgeprune"),
     }
 
@@ -82,7 +126,7 @@ def _refined(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str,
         "measured_ms": chosen.measured_ms,
         "floor_ms": refined.floor_ms,
         "rounds": refined.sessions,
-        "solver": {"gap": chosen.solution.gap, "seconds": chosen.solution.seconds},
+        "solver": certificate(chosen.solution),
         "networks": [
             {
                 "predicted_ms": one.predicted_ms,

@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeprune.budget.explain import floor_parts
+from edgeprune.budget.reasons import width_reasons
 from edgeprune.budget.solve import Solution
+from edgeprune.decision import certificate
+from edgeprune.errors import BudgetError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.prepare import Prepared
 from edgeprune.report.facts import PAGE
@@ -58,7 +62,7 @@ def export_document(
 def planned_document(ready: Prepared, budget: LatencyBudget, solution: Solution, lowest: Solution) -> dict[str, Any]:
     """Return `edgeprune.export/1` of a dry run: status `planned`, nothing measured but the dense network."""
     plan = ready.choice.plan(solution.widths)
-    dense_ms = ready.dense.median_ms
+    dense_ms = ready.dense_ms
     predicted = ready.table.predict(plan.widths)
     return {
         "schema": "edgeprune.export/1",
@@ -81,7 +85,7 @@ def planned_document(ready: Prepared, budget: LatencyBudget, solution: Solution,
         **_sizes(ready, plan),
         "numerics": {"slim_vs_masked": None, "onnx_vs_torch": None, "engine_vs_torch": None},
         "plan": _groups(ready, plan.widths),
-        "solver": {"gap": solution.gap, "seconds": solution.seconds},
+        "solver": certificate(solution),
         "steps": ready.steps,
     }
 
@@ -101,16 +105,21 @@ def announcement(planned: Mapping[str, Any], out: Path, epochs: int) -> str:
 
 
 def plans_document(
-    ready: Prepared, rungs: Sequence[tuple[LatencyBudget, Solution | None]], lowest: Solution
+    ready: Prepared,
+    rungs: Sequence[tuple[LatencyBudget, Solution | BudgetError]],
+    lowest: Solution,
+    explain: str = "",
 ) -> dict[str, Any]:
-    """Return `edgeprune.plans/1`: one entry a budget; those under the floor have null predictions."""
+    """Return `edgeprune.plans/1`: one entry a budget; those out of reach have null predictions and say why."""
     return {
         "schema": "edgeprune.plans/1",
         "target": ready.job.target,
         "fingerprint": dict(ready.bench.fingerprint().to_json()),
-        "latency_ms": {"dense": ready.dense.median_ms, "floor": lowest.cost_us / 1000 * ready.drift},
-        "plans": [_rung(ready, budget, solution) for budget, solution in rungs],
-        "steps": ready.steps,
+        "strategy": ready.choice.strategy,
+        "limits": dict(ready.choice.limits),
+        "latency_ms": {"dense": ready.dense_ms, "floor": lowest.cost_us / 1000 * ready.drift},
+        "floor_ms": floor_parts(ready.table, lowest, ready.drift).to_json(),
+        "plans": [_rung(ready, budget, solution, explain) for budget, solution in rungs],
     }
 
 
@@ -121,7 +130,7 @@ def profile_document(ready: Prepared) -> dict[str, Any]:
         "schema": "edgeprune.profile/1",
         "target": ready.job.target,
         "fingerprint": dict(ready.bench.fingerprint().to_json()),
-        "latency_ms": {"dense": ready.dense.median_ms},
+        "latency_ms": {"dense": ready.dense_ms},
         "networks": len(ready.table.records),
         "error": ready.table.error,
         "rows": dict(Counter(source for _, _, source in layers)),
@@ -153,22 +162,28 @@ def verify_document(bundle: Path, before: Mapping[str, Any], checked: Recheck) -
     }
 
 
-def _rung(ready: Prepared, budget: LatencyBudget, solution: Solution | None) -> dict[str, Any]:
-    wanted = {"budget": budget.of(ready.dense.median_ms)}
-    if solution is None:
-        return {**wanted, "predicted": None, "band": None, "value": None, "plan": None, "solver": None}
+def _rung(ready: Prepared, budget: LatencyBudget, solution: Solution | BudgetError, explain: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"asked": str(budget), "budget": budget.of(ready.dense_ms)}
+    if isinstance(solution, BudgetError):
+        unknown = dict.fromkeys(("predicted", "band", "coverage", "value", "kept", "macs", "params", "plan", "solver"))
+        return {**found, **unknown, "reason": solution.message, "remedy": solution.remedy}
     plan = ready.choice.plan(solution.widths)
     predicted = ready.table.predict(plan.widths)
-    return {
-        **wanted,
+    whole = ready.choice.value(WidthPlan.dense(ready.graph).widths)
+    found |= {
         "predicted": predicted.ms * ready.drift,
         "band": [predicted.low_ms * ready.drift, predicted.high_ms * ready.drift],
         "coverage": predicted.coverage,
         "value": solution.value,
+        "kept": solution.value / whole if whole > 0 else None,
         **_sizes(ready, plan),
         "plan": _groups(ready, plan.widths),
-        "solver": {"gap": solution.gap, "seconds": solution.seconds},
+        "solver": certificate(solution),
     }
+    if explain:
+        budget_us = found["budget"] / ready.drift * 1000
+        found["explain"] = width_reasons(ready.choice, ready.table, solution, budget_us, explain, ready.drift)
+    return found
 
 
 def _sizes(ready: Prepared, plan: WidthPlan) -> dict[str, Any]:

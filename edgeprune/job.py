@@ -50,6 +50,9 @@ class Job:
         align: widths are multiples of this; None takes the target's own.
         rounds: measurements that the closed loop takes at most, and tries of an engine that was measured over.
         criterion: what scores the channels; None takes the best that the data allow.
+        strategy: how the widths are found: `latency`, or `flops`, `global`, `uniform` to compare with.
+        max_params: the most parameters that the network may have; None sets no limit.
+        max_size: the most bytes that its weights may take at the engine's precision; None sets no limit.
         dry_run: stop after the plan.
         resume: pick up an interrupted run in `out`.
         force: replace what is in `out`.
@@ -77,6 +80,9 @@ class Job:
     align: int | None = None
     rounds: int = 6
     criterion: str | None = None
+    strategy: str = "latency"
+    max_params: int | None = None
+    max_size: int | None = None
     dry_run: bool = False
     resume: bool = False
     force: bool = False
@@ -99,6 +105,7 @@ class Job:
         check_files(self.weights, self.data)
         check_input(self.input_shape, self.mean, self.std)
         check_least(self, {"threads": 1, "epochs": 0, "align": 1, "rounds": 1, "max-drop": 0, "seed": 0})
+        check_least(self, {"max-params": 1, "max-size": 1})
         _check_devices(target, self.devices)
         if self.resume and self.force:
             raise InputError(

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgeprune.artifacts.contents import read_manifest, write_manifest
 from edgeprune.artifacts.subject import Network, Subject
 from edgeprune.artifacts.workspace import Workspace
-from edgeprune.budget.explain import solve_or_explain
-from edgeprune.budget.solve import Solution, floor
-from edgeprune.decision import decide
+from edgeprune.budget.reasons import groups_of
+from edgeprune.budget.strategies import search
+from edgeprune.decision import decide, foretold
 from edgeprune.diagnosis import cleaning_document, doctor_document
 from edgeprune.documents import (
     announcement,
@@ -82,7 +83,11 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
     assert job.latency is not None, "the command line sees to it"
     out = job.out or default_out(job.model, job.target)
     with prepare(job, progress, subject) as ready:
-        planned = planned_document(ready, job.latency, _solution(ready, job.latency), _lowest(ready))
+        found = search(ready.choice, ready.table)
+        (solution,) = foretold(ready, [job.latency], found)
+        if isinstance(solution, BudgetError):
+            raise solution
+        planned = planned_document(ready, job.latency, solution, found.fastest())
         if job.dry_run:
             return Result(planned)
         progress.say(announcement(planned, out, _epochs(ready)))
@@ -145,20 +150,28 @@ def train(job: TrainJob, progress: Progress = SILENT) -> Result:
     return Result(teach(job, progress))
 
 
-def plan(job: Job, progress: Progress = SILENT, budgets: Sequence[LatencyBudget] = ()) -> Result:
-    """Plan for a ladder of budgets, without cutting or training anything; exit code 4 if none can be reached."""
-    with prepare(job, progress) as ready:
-        rungs: list[tuple[LatencyBudget, Solution | None]] = []
-        for budget in budgets:
-            try:
-                rungs.append((budget, _solution(ready, budget)))
-            except BudgetError as error:
-                if len(budgets) == 1:
-                    raise
-                progress.say(f"{budget}: {error.message}")
-                rungs.append((budget, None))
-        reached = any(solution is not None for _, solution in rungs)
-        return Result(plans_document(ready, rungs, _lowest(ready)), 0 if reached else BudgetError.exit_code)
+def plan(job: Job, progress: Progress = SILENT, budgets: Sequence[LatencyBudget] = (), explain: str = "") -> Result:
+    """Plan for a ladder of budgets by the table alone, without cutting, training or measuring more than it lacks.
+
+    Args:
+        job: the network and its target.
+        progress: where to show it.
+        budgets: the rungs.
+        explain: a module whose width is explained on every rung; empty for none.
+
+    Raises:
+        BudgetError: not one of the budgets can be reached; one that can't does not hide the others.
+    """
+    checked = partial(groups_of, module=explain) if explain else None
+    with prepare(job, progress, measure=False, traced=checked) as ready:
+        with ready.timed("plan"):
+            found = search(ready.choice, ready.table)
+            rungs = list(zip(budgets, foretold(ready, budgets, found), strict=True))
+            failed = [(budget, error) for budget, error in rungs if isinstance(error, BudgetError)]
+            if len(failed) == len(rungs):
+                raise max(failed, key=lambda rung: rung[0].of(ready.dense_ms))[1]
+            document = plans_document(ready, rungs, found.fastest(), explain)
+        return Result({**document, "steps": ready.steps})
 
 
 def profile(job: Job, progress: Progress = SILENT) -> Result:
@@ -201,19 +214,9 @@ def _baseline(ready: Prepared, job: Job, progress: Progress) -> dict[str, Any]:
     """Return what everything is compared with: the dense network's latency and accuracy, and the budget."""
     assert job.latency is not None
     data = ready.subject.data
-    dense_ms = ready.dense.median_ms
+    dense_ms = ready.dense_ms
     accuracy = evaluate(ready.subject.model, data, progress=progress) if data is not None else None
     return {"dense_ms": dense_ms, "budget_ms": job.latency.of(dense_ms), "accuracy": accuracy}
-
-
-def _solution(ready: Prepared, budget: LatencyBudget) -> Solution:
-    """Return the best plan for a budget, from the table alone."""
-    budget_us = budget.of(ready.dense.median_ms) / ready.drift * 1000
-    return solve_or_explain(ready.choice.problem(ready.table), ready.table, budget_us)
-
-
-def _lowest(ready: Prepared) -> Solution:
-    return floor(ready.choice.problem(ready.table))
 
 
 def _epochs(ready: Prepared) -> int:
@@ -278,6 +281,9 @@ def _identity(job: Job, subject: Subject) -> dict[str, Any]:
         "align": job.align,
         "rounds": job.rounds,
         "criterion": job.criterion,
+        "strategy": job.strategy,
+        "max_params": job.max_params,
+        "max_size": job.max_size,
         "model_digest": subject.digest,
         "data_digest": subject.data.digest if subject.data is not None else None,
     }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.artifacts.subject import Subject, load_subject
-from edgeprune.budget.refine import Choice
+from edgeprune.budget.amounts import limits
+from edgeprune.budget.choice import Choice
 from edgeprune.budget.values import values_from_scores
 from edgeprune.errors import TableError
 from edgeprune.graph.channels import ChannelGraph
@@ -46,7 +47,7 @@ class Prepared:
         bench: the device.
         store: where measurements are kept.
         table: what the layers cost.
-        dense: the dense network, measured now.
+        dense: the dense network, measured now; None where the table's word for it is enough.
         choice: what each width is worth.
         criterion: what scored the channels for it.
         steps: name and seconds of every step so far.
@@ -59,15 +60,20 @@ class Prepared:
     bench: Bench
     store: TableStore
     table: NetworkTable
-    dense: Measurement
+    dense: Measurement | None
     choice: Choice
     criterion: str
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     @property
+    def dense_ms(self) -> float:
+        """Latency of the dense network: as measured now, else as the table says."""
+        return self.table.dense.engine_ms if self.dense is None else self.dense.median_ms
+
+    @property
     def drift(self) -> float:
-        """Latency of the dense network now, over what the table says."""
-        return self.dense.median_ms / self.table.dense.engine_ms
+        """Latency of the dense network now, over what the table says; 1 where it was not measured now."""
+        return self.dense_ms / self.table.dense.engine_ms
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -78,8 +84,22 @@ class Prepared:
 
 
 @contextmanager
-def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Iterator[Prepared]:
+def prepare(
+    job: Job,
+    progress: Progress,
+    subject: Subject | None = None,
+    *,
+    measure: bool = True,
+    traced: Callable[[ChannelGraph], object] | None = None,
+) -> Iterator[Prepared]:
     """Load, trace, measure and score; the device is let go at the end.
+
+    Args:
+        job: what was asked for.
+        progress: where to show it.
+        subject: the network, where it is there already.
+        measure: measure the dense network now, whatever the table says of it.
+        traced: called with the network's groups before anything is measured; what it raises ends the run.
 
     Raises:
         EdgePruneError: bad input, a missing runtime or device, a machine too busy to measure on.
@@ -101,18 +121,25 @@ def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Ite
             done("load")
             graph, criterion = _scored_by(job, subject, _traced(job, subject))
             graph = verified(subject.model, graph)
+            if traced:
+                traced(graph)
             blueprint = Blueprint(subject.model, graph)
             done("trace")
         store = TableStore()
         table = fill(blueprint, benches, store, seed=job.seed, progress=progress)
         bench = benches.first
-        dense = measured_now(bench, blueprint)
+        dense = measured_now(bench, blueprint) if measure else None
         done("measure")
         with progress.step("scoring channels"):
             batches = subject.data.calibration(CALIBRATION_IMAGES, job.seed) if subject.data is not None else None
             scores = importance(subject.model, graph, criterion, batches, subject.importances)
             choice = Choice(
-                graph, scores, values_from_scores(graph, scores), job.align or find_target(job.target).align
+                graph,
+                scores,
+                values_from_scores(graph, scores),
+                job.align or find_target(job.target).align,
+                limits(job.max_params, job.max_size, bench.settings.precision),
+                job.strategy,
             )
             done("score")
         yield Prepared(job, subject, graph, blueprint, bench, store, table, dense, choice, criterion, steps)

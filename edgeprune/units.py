@@ -116,6 +116,12 @@ def format_ms(ms: float) -> str:
     return f"{rounded:.3g} ms" if abs(rounded) < 1000 else f"{ms:.0f} ms"
 
 
+def ceil_ms(ms: float) -> str:
+    """Return a latency as it is typed, three significant digits and never less than `ms`: 1.2341 -> '1.24ms'."""
+    step = 10.0 ** (math.floor(math.log10(ms)) - 2)
+    return f"{math.ceil(ms / step) * step:.12g}ms"
+
+
 def format_count(count: float) -> str:
     """Return three significant digits with k, M, G or T: 41_300_000 -> '41.3 M'."""
     rounded = _three_digits(count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import edgeprune
 from edgeprune import api, pipeline, prepare, shipping
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.job import Job
-from edgeprune.progress import Silent
+from edgeprune.progress import SILENT, Silent
 from edgeprune.training.demo import demo_model
 from edgeprune.units import parse_latency
 from tests.simulated import SimulatedBench, Wide
@@ -178,7 +179,97 @@ def test_a_ladder_of_plans(tmp_path: Path, network: str) -> None:
     for plan in plans[:2]:
         assert plan["band"][0] <= plan["predicted"] <= plan["band"][1]
         assert plan["predicted"] <= plan["budget"] * 1.001
+        assert 0 < plan["kept"] < 1
+        assert plan["solver"]["binding"] == ["--latency"]
+    assert plans[0]["asked"] == "80%"
     assert plans[2]["predicted"] is None
+    assert "is under the floor: the fastest plan takes" in plans[2]["reason"]
+    floor = result.to_json()["floor_ms"]
+    parts = floor["narrow"] + floor["fixed"] + floor["runtime"]
+    assert parts == pytest.approx(result.to_json()["latency_ms"]["floor"])
+
+
+def test_a_filled_table_is_planned_from_without_a_measurement(
+    tmp_path: Path, network: str, device: SimulatedBench
+) -> None:
+    pipeline.profile(job(tmp_path, network))
+    built = device.built
+
+    def measure(*arguments: Any) -> Any:
+        raise AssertionError("the table has it")
+
+    device.measure = measure  # type: ignore[method-assign]
+    pipeline.plan(job(tmp_path, network), budgets=[parse_latency("80%")])
+    assert device.built == built
+
+
+def test_a_ladder_out_of_reach_is_explained_for_its_widest_budget(tmp_path: Path, network: str) -> None:
+    with pytest.raises(BudgetError, match=r"the floor is made up of .* at their narrowest \(.*in the runtime") as error:
+        pipeline.plan(job(tmp_path, network), budgets=[parse_latency(text) for text in ("0.5%", "1%", "0.2%")])
+    found = error.value
+    floor = float(re.search(r"takes ([\d.]+) us", found.message)[1])  # type: ignore[index]
+    asked = float(re.search(r"budget of ([\d.]+) us", found.message)[1])  # type: ignore[index]
+    profiled = pipeline.profile(job(tmp_path, network)).to_json()["latency_ms"]["dense"]
+    assert asked == pytest.approx(0.01 * profiled * 1000, rel=1e-2)
+    least = float(re.search(r"from --latency ([\d.]+)ms on", found.remedy)[1])  # type: ignore[index]
+    assert floor - 0.5 <= least * 1000 <= floor * 1.01 + 0.5
+    assert all(way in found.remedy for way in ("allow more", "--precision bf16 or fp16", "--threads", "let more go"))
+    pipeline.plan(job(tmp_path, network), budgets=[parse_latency(f"{least}ms")])
+
+
+def test_limits_hold_and_say_that_they_bind(tmp_path: Path, network: str) -> None:
+    budgets = [parse_latency("90%")]
+    free = pipeline.plan(job(tmp_path, network), budgets=budgets).to_json()["plans"][0]
+    most = free["params"]["dense"] // 3
+    limited = {"max_params": most, "max_size": 4 * (most + 50)}
+    tight = pipeline.plan(job(tmp_path, network, **limited), budgets=budgets).to_json()
+    plan = tight["plans"][0]
+    assert tight["limits"] == {"--max-params": most, "--max-size": most + 50}
+    assert plan["params"]["pruned"] <= most < free["params"]["pruned"]
+    assert plan["solver"]["binding"] == ["--max-params"]
+    with pytest.raises(BudgetError, match="--max-size is under what the smallest network needs: it allows 25 "):
+        pipeline.plan(job(tmp_path, network, max_size=100), budgets=budgets)
+
+
+def test_a_width_is_explained(tmp_path: Path, network: str) -> None:
+    budgets = [parse_latency(text) for text in ("60%", "1%")]
+    plan, none = pipeline.plan(job(tmp_path, network), SILENT, budgets, "stem.0").to_json()["plans"]
+    (group,) = plan["explain"]["groups"]
+    assert "explain" not in none
+    assert (group["group"], group["of"]) == ("stem.0", 32)
+    assert group["width"] == plan["plan"]["stem.0"]["width"]
+    points = {point["width"]: point for point in group["curve"]}
+    assert points[group["width"]]["ms"] == pytest.approx(plan["predicted"])
+    assert points[32]["saved_ms"] == 0
+    assert points[32]["kept"] == 1
+    assert group["runner_up"]["width"] != group["width"]
+    assert group["runner_up"]["lost"] >= -1e-3 * plan["value"]
+    assert group["runner_up"]["ms"] <= plan["budget"]
+    assert group["channels"]["least_kept"] >= group["channels"]["most_removed"]
+
+
+def test_a_classifier_is_explained_by_what_it_reads(tmp_path: Path, network: str) -> None:
+    explained = pipeline.plan(job(tmp_path, network), SILENT, [parse_latency("60%")], "fc").to_json()["plans"][0]
+    assert explained["explain"]["locked"]
+    assert [group["group"] for group in explained["explain"]["groups"]] == ["stem.0"]
+
+
+def test_an_unknown_module_is_refused_before_anything_is_measured(
+    tmp_path: Path, network: str, device: SimulatedBench
+) -> None:
+    with pytest.raises(InputError, match=r"named 'one\.00' \(did you mean 'one\.0'"):
+        pipeline.plan(job(tmp_path, network), SILENT, [parse_latency("60%")], "one.00")
+    assert device.built == 0
+
+
+def test_another_strategy_makes_a_bundle_on_the_same_budget(tmp_path: Path, network: str) -> None:
+    found = pipeline.export(job(tmp_path, network, strategy="uniform", max_size=40000)).to_json()
+    assert found["status"] == "met"
+    assert found["latency_ms"]["measured"] <= found["latency_ms"]["budget"]
+    assert found["params"]["pruned"] * 4 <= 40000
+    assert found["solver"]["gap"] is None
+    shares = [group["width"] / group["of"] for group in found["plan"].values()]
+    assert max(shares) - min(shares) <= 1 / 24
 
 
 def test_profile_lists_every_layer(tmp_path: Path, network: str) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from edgeprune.errors import InputError
 from edgeprune.units import (
     LatencyBudget,
+    ceil_ms,
     format_bytes,
     format_count,
     format_ms,
@@ -113,3 +114,10 @@ def test_other_numbers_as_text() -> None:
     assert format_bytes(12) == "12 B"
     assert format_percent(0.9264) == "92.6 %"
     assert [format_seconds(value) for value in (4.25, 42, 185, 3720)] == ["4.2 s", "42 s", "3 min 05 s", "1 h 02 min"]
+
+
+@given(st.floats(1e-3, 1e5))
+def test_a_latency_to_type_is_never_less(ms: float) -> None:
+    typed = parse_latency(ceil_ms(ms)).ms
+    assert typed is not None
+    assert ms * (1 - 1e-9) <= typed <= ms * 1.0101

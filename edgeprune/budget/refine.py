@@ -12,19 +12,16 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
-from edgeprune.budget.problem import Problem, formulate
-from edgeprune.budget.solve import Solution, floor, solve
+from edgeprune.budget.choice import OPEN, Choice, Range
+from edgeprune.budget.solve import Solution
+from edgeprune.budget.strategies import search
 from edgeprune.errors import BudgetError
-from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import Bench
 from edgeprune.latency.predict import NetworkTable
-from edgeprune.latency.profile import NetworkSource, record_of, reference_of, time_networks, useful_widths
+from edgeprune.latency.profile import NetworkSource, record_of, reference_of, time_networks
 from edgeprune.latency.rule import LONG
 from edgeprune.latency.sessions import reconciled
 from edgeprune.latency.store import TableStore
@@ -82,47 +79,6 @@ class Refined:
     sessions: int
     table: NetworkTable
     floor_ms: float
-
-
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """What may be chosen and what it is worth.
-
-    Attributes:
-        graph: the network's groups.
-        scores: group -> one score a channel: which channels stay at a given width.
-        values: group -> value at each width.
-        align: widths are multiples of this where a group is wide enough; 1 leaves it to the measurements.
-    """
-
-    graph: ChannelGraph
-    scores: Mapping[str, np.ndarray]
-    values: Mapping[str, np.ndarray]
-    align: int = 1
-
-    def problem(
-        self, table: NetworkTable, *, least: Mapping[str, int] | None = None, most: Mapping[str, int] | None = None
-    ) -> Problem:
-        """Return the programme over the widths worth having, at the costs in `table`.
-
-        Args:
-            table: what the layers cost.
-            least: widths that no group goes below.
-            most: widths that no group goes above.
-        """
-        widths = {}
-        for group in self.graph.cuttable:
-            found = useful_widths(table, self.graph, group.name)
-            low, high = ((bound or {}).get(group.name) for bound in (least, most))
-            kept = (found % self.align == 0) | (found == group.channels)
-            kept &= (found >= (low or 0)) & (found <= (group.channels if high is None else high))
-            ends = [end for end in (low, high) if end is not None]
-            widths[group.name] = np.union1d(found[kept], ends).astype(np.int64)
-        return formulate(self.graph, table, widths, self.values)
-
-    def plan(self, widths: Mapping[str, int]) -> WidthPlan:
-        """Return the plan that keeps the best channels at these widths."""
-        return WidthPlan.from_scores(self.graph, self.scores, widths)
 
 
 @dataclass
@@ -248,7 +204,7 @@ def refine(
             state.measure(plan, solution, goal_ms)
             measured_ms = next(one.measured_ms for one in state.rounds if one.plan == plan)
             step.advance(note=f"round {number + 1}: {measured_ms:.4g} ms of {budget_ms:.4g} ms")
-    lowest = floor(choice.problem(state.table)).cost_us / 1000
+    lowest = search(choice, state.table).fastest().cost_us / 1000
     return Refined(state.best_within(budget_ms), tuple(state.rounds), len(state.sessions), state.table, lowest)
 
 
@@ -258,18 +214,17 @@ def _next(choice: Choice, state: _State, budget_ms: float) -> Solution:
     near = state.nearest(goal_ms)
     between = state.bracket(goal_ms)
     if between:
-        least, most = (one.plan.widths for one in between)
-        problem = choice.problem(state.table, least=least, most=most)
+        within = Range(*(one.plan.widths for one in between))
     elif near is not None and _is_near(near, goal_ms):
         under = near.measured_ms <= goal_ms
-        widths = near.plan.widths
-        problem = choice.problem(state.table, least=widths if under else None, most=None if under else widths)
+        within = Range(least=near.plan.widths) if under else Range(most=near.plan.widths)
     else:
-        problem = choice.problem(state.table)
+        within = OPEN
+    found = search(choice, state.table, within)
     try:
-        return solve(problem, state.aim(goal_ms, between) * 1000)
+        return found.best(state.aim(goal_ms, between) * 1000)
     except BudgetError:
-        fastest = floor(problem)
+        fastest = found.fastest()
         if fastest.cost_us / 1000 <= state.aim(budget_ms):
             return fastest
         raise

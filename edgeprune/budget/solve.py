@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from edgeprune.budget.problem import Problem
+from edgeprune.budget.programme import Amount
 from edgeprune.errors import BudgetError
-from edgeprune.units import format_ms
+from edgeprune.units import format_count, format_ms
 
 GAP = 5e-4
 TIME_LIMIT_S = 20.0
+LATENCY = "--latency"
+"""The name of the budget among the limits that bind."""
+
 _LOSS_SCALE = 1e4
+_ROW_SCALE = 1e4
+_BETTER = 2 * GAP
 
 
 @dataclass(frozen=True)
@@ -26,46 +33,126 @@ class Solution:
         widths: group -> channels kept.
         value: sum of the groups' values.
         cost_us: predicted engine time.
-        gap: relative distance of the value lost to the least that could not be ruled out.
+        gap: relative distance of the value lost to the least that could not be ruled out; None where nothing is proven.
         seconds: that the solver took.
+        binding: which of the two a better plan would do without: the budget, and the tightest limit on the parameters.
     """
 
     widths: dict[str, int]
     value: float
     cost_us: float
-    gap: float
+    gap: float | None
     seconds: float
+    binding: tuple[str, ...] = ()
 
 
-def solve(problem: Problem, budget_us: float) -> Solution:
-    """Return the widths of greatest value whose predicted time is within `budget_us`.
+def solve(problem: Problem, budget: float) -> Solution:
+    """Return the widths of greatest value whose predicted cost, and what else is limited, is within the budget.
+
+    Args:
+        problem: the programme.
+        budget: in the unit of the problem's cost: microseconds, or multiply-accumulates.
 
     Raises:
-        BudgetError: no plan is that fast; the message says how fast the fastest is.
+        BudgetError: no plan is within it; the message says how near the nearest comes, and what holds it back.
     """
-    if not problem.widths:
-        if problem.fixed_us <= budget_us:
-            return Solution({}, 0.0, problem.fixed_us, 0.0, 0.0)
-        raise _unreachable(budget_us, problem.fixed_us)
     started = time.perf_counter()
-    within = LinearConstraint(csr_array(problem.cost_us[None, :]), ub=budget_us - problem.fixed_us)
-    found = _milp(problem, _loss(problem), [within])
+    found = _best(problem, budget, problem.limits)
     if found is None:
-        raise _unreachable(budget_us, floor(problem).cost_us)
-    solution, gap = found
-    return _solution(problem, solution, gap, time.perf_counter() - started)
+        raise unreachable(budget, floor(problem).cost_us, problem.limits)
+    solution = _solution(problem, *found)
+    binding = _binding(problem, budget, solution.value)
+    return replace(solution, seconds=time.perf_counter() - started, binding=binding)
 
 
 def floor(problem: Problem) -> Solution:
-    """Return the fastest plan."""
-    if not problem.widths:
-        return Solution({}, 0.0, problem.fixed_us, 0.0, 0.0)
+    """Return the plan of least cost.
+
+    Raises:
+        BudgetError: even the smallest network has more parameters than may be.
+    """
     started = time.perf_counter()
-    scale = max(float(np.abs(problem.cost_us).max()), 1e-30)
-    found = _milp(problem, problem.cost_us / scale, [])
-    assert found is not None, "widths without a budget are always feasible"
-    solution, gap = found
-    return _solution(problem, solution, gap, time.perf_counter() - started)
+    found = _milp(problem, _scaled(problem.cost), _limits(problem, problem.limits))
+    if found is None:
+        name, most = min(problem.limits.items(), key=lambda item: item[1])
+        raise too_many(name, most, _fewest(problem))
+    return replace(_solution(problem, *found), seconds=time.perf_counter() - started)
+
+
+def unreachable(budget_us: float, floor_us: float, limits: Mapping[str, int]) -> BudgetError:
+    """Return the error of a budget under the floor."""
+    within = f" within {' and '.join(limits)}" if limits else ""
+    return BudgetError(
+        f"the budget of {format_ms(budget_us / 1000)} is under the floor: "
+        f"the fastest plan{within} takes {format_ms(floor_us / 1000)}",
+        remedy="allow more time, a lower precision, or more threads",
+    )
+
+
+def too_many(name: str, most: int, fewest: float) -> BudgetError:
+    """Return the error of a limit `name` that even the `fewest` parameters of any plan exceed."""
+    return BudgetError(
+        f"{name} is under what the smallest network needs: it allows {format_count(most)} parameters, "
+        f"the smallest plan has {format_count(fewest)}",
+        remedy=f"allow more with {name}, or leave out a --lock",
+    )
+
+
+def _fewest(problem: Problem) -> float:
+    """Return the parameters of the smallest plan."""
+    assert problem.params is not None
+    found = _milp(problem, _scaled(problem.params), [])
+    assert found is not None, "widths without limits are always feasible"
+    return problem.params.of(found[0])
+
+
+def _best(problem: Problem, budget: float | None, limits: Mapping[str, int]) -> tuple[np.ndarray, float] | None:
+    """Return the best variables within a budget, if there is one, and limits, and their gap; None where none are."""
+    rows = _limits(problem, limits)
+    if budget is not None:
+        rows.append(_at_most(problem.cost, budget))
+    return _milp(problem, _loss(problem), rows)
+
+
+def _binding(problem: Problem, budget: float, value: float) -> tuple[str, ...]:
+    """Return whether the value would rise without the budget, or without what limits the parameters most.
+
+    By more, that is, than the gap of what is lost.
+    """
+    dense = sum(
+        float(problem.value[problem.offsets[name] : problem.offsets[name] + len(choices)].max())
+        for name, choices in problem.widths.items()
+    )
+    lost = dense - value
+    if lost <= _BETTER * dense:
+        return ()
+    if not problem.limits:
+        return (LATENCY,)
+    tightest = min(problem.limits, key=problem.limits.__getitem__)
+    without = {LATENCY: _best(problem, None, problem.limits), tightest: _best(problem, budget, {})}
+    return tuple(
+        name
+        for name, found in without.items()
+        if found is not None and float(problem.value @ found[0]) > value + _BETTER * lost
+    )
+
+
+def _limits(problem: Problem, limits: Mapping[str, int]) -> list[LinearConstraint]:
+    """Return the tightest limit on the parameters as a constraint."""
+    if not limits:
+        return []
+    assert problem.params is not None
+    return [_at_most(problem.params, min(limits.values()) + 0.5)]
+
+
+def _at_most(amount: Amount, most: float) -> LinearConstraint:
+    """Return the constraint, scaled where its numbers are large: HiGHS takes 1e-6 of a row for nothing."""
+    scale = max(1.0, float(np.abs(amount.each).max(initial=0.0)) / _ROW_SCALE)
+    return LinearConstraint(csr_array(amount.each[None, :] / scale), ub=(most - amount.constant) / scale)
+
+
+def _scaled(amount: Amount) -> np.ndarray:
+    return np.asarray(amount.each / max(float(np.abs(amount.each).max(initial=0.0)), 1e-30))
 
 
 def _loss(problem: Problem) -> np.ndarray:
@@ -77,10 +164,15 @@ def _loss(problem: Problem) -> np.ndarray:
     for name, choices in problem.widths.items():
         own = slice(problem.offsets[name], problem.offsets[name] + len(choices))
         loss[own] = problem.value[own].max() - problem.value[own]
-    return loss * (_LOSS_SCALE / max(float(loss.max()), 1e-30))
+    return loss * (_LOSS_SCALE / max(float(loss.max(initial=0.0)), 1e-30))
 
 
-def _milp(problem: Problem, objective: np.ndarray, extra: list[LinearConstraint]) -> tuple[np.ndarray, float] | None:
+def _milp(
+    problem: Problem, objective: np.ndarray, extra: Sequence[LinearConstraint]
+) -> tuple[np.ndarray, float] | None:
+    if not problem.widths:
+        within = all(row.ub >= 0 for row in extra)
+        return (np.zeros(0), 0.0) if within else None
     constraints = [LinearConstraint(problem.equalities, problem.right, problem.right), *extra]
     if problem.bounds.shape[0]:
         constraints.append(LinearConstraint(problem.bounds, ub=0.0))
@@ -96,19 +188,6 @@ def _milp(problem: Problem, objective: np.ndarray, extra: list[LinearConstraint]
     return result.x, float(result.mip_gap or 0.0)
 
 
-def _solution(problem: Problem, solution: np.ndarray, gap: float, seconds: float) -> Solution:
-    return Solution(
-        problem.widths_of(solution),
-        float(problem.value @ solution),
-        problem.fixed_us + float(problem.cost_us @ solution),
-        gap,
-        seconds,
-    )
-
-
-def _unreachable(budget_us: float, floor_us: float) -> BudgetError:
-    return BudgetError(
-        f"the budget of {format_ms(budget_us / 1000)} is under the floor: "
-        f"the fastest plan takes {format_ms(floor_us / 1000)}",
-        remedy="allow more time, a lower precision, or more threads",
-    )
+def _solution(problem: Problem, variables: np.ndarray, gap: float) -> Solution:
+    value = float(problem.value @ variables)
+    return Solution(problem.widths_of(variables), value, problem.cost.of(variables), gap, 0.0)

@@ -18,7 +18,15 @@ from edgeprune.job import MODEL_FORMS, Job, default_out
 from edgeprune.targets.devices import check_reach
 from edgeprune.targets.target import find_target
 from edgeprune.trainjob import TrainJob
-from edgeprune.units import parse_floats, parse_latency, parse_shape, parse_share
+from edgeprune.units import (
+    LatencyBudget,
+    parse_bytes,
+    parse_floats,
+    parse_latencies,
+    parse_latency,
+    parse_shape,
+    parse_share,
+)
 
 # Said here once more, since the table itself needs torch; a test compares the two.
 CRITERIA = "taylor, obs, l1, l2, bn_scale, trained, group_taylor, group_l1, group_l2"
@@ -181,6 +189,12 @@ class PlanOptions(ProfileOptions):
         str | None,
         _value("C", f"What scores the channels: {CRITERIA}; by default what training gave, else obs, without data l2."),
     ] = None
+    max_params: Annotated[int | None, _value("N", "Parameters that the network may have, at most.")] = None
+    max_size: Annotated[str | None, _value("SIZE", "Of the weights at the precision, at most, like 25MB.")] = None
+    strategy: Annotated[
+        Literal["latency", "flops", "global", "uniform"],
+        _value(None, "How the widths are found; the last three are there to compare with."),
+    ] = "latency"
 
     def job(self) -> Job:
         """Return the job that these options describe, its latency left open: `plan` takes several."""
@@ -190,6 +204,9 @@ class PlanOptions(ProfileOptions):
             mean=None if self.mean is None else parse_floats(self.mean),
             std=None if self.std is None else parse_floats(self.std),
             criterion=self.criterion,
+            max_params=self.max_params,
+            max_size=None if self.max_size is None else parse_bytes(self.max_size),
+            strategy=self.strategy,
         )
 
     def latency_text(self) -> str:
@@ -201,6 +218,13 @@ class PlanOptions(ProfileOptions):
         if self.latency is None:
             raise InputError("no latency was given", remedy="add --latency, like --latency 10ms or --latency 60%")
         return self.latency
+
+
+@dataclass(frozen=True)
+class LadderOptions(PlanOptions):
+    """What `plan` alone takes: several latencies, and a question about them."""
+
+    explain: Annotated[str | None, _value("MODULE", "Say why this module is as wide as it is.")] = None
 
 
 @dataclass(frozen=True)
@@ -223,7 +247,7 @@ class ExportOptions(PlanOptions):
         job = super().job()
         return replace(
             job,
-            latency=parse_latency(self.latency_text()),
+            latency=self._one_latency(),
             out=self.out or default_out(job.model, job.target),
             epochs=self.epochs,
             max_drop=self.max_drop,
@@ -233,6 +257,16 @@ class ExportOptions(PlanOptions):
             force=self.force,
             allow_unverified=self.allow_unverified,
         )
+
+    def _one_latency(self) -> LatencyBudget:
+        text = self.latency_text()
+        budgets = parse_latencies(text)
+        if len(budgets) > 1:
+            raise InputError(
+                f"export makes one network, and --latency {text} asks for {len(budgets)}",
+                remedy=f"give one latency; `edgeprune plan --latency {text}` compares them",
+            )
+        return budgets[0]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from edgeprune.report.reasons import width_reasons
 from edgeprune.units import format_bytes, format_count, format_ms, format_percent, format_seconds
 
 LATENCY_MEANS = "Latency means: batch 1, host to host, median, on the device, without a profiler, after warm-up."
@@ -201,7 +202,15 @@ def _solver_line(document: Document) -> Lines:
     solver = document.get("solver") or {}
     if solver.get("gap") is not None:
         seconds = f", {format_seconds(solver['seconds'])}" if solver.get("seconds") is not None else ""
-        yield Text(f"Solver: within {solver['gap'] * 100:.2g} % of the best possible plan{seconds}")
+        yield Text(f"Solver: within {solver['gap'] * 100:.2g} % of the best possible plan{seconds}{_held_by(solver)}")
+    elif solver.get("binding"):
+        yield Text(f"Solver: none, widths by another strategy{_held_by(solver)}")
+
+
+def _held_by(solver: Document) -> str:
+    """Return which limits a better plan would do without, where it is not the latency alone."""
+    binding = solver.get("binding") or []
+    return "" if list(binding) in ([], ["--latency"]) else f"; held back by {' and '.join(binding)}"
 
 
 def _steps(document: Document) -> Lines:
@@ -215,19 +224,27 @@ def _steps(document: Document) -> Lines:
 
 def _plans(document: Document, verbose: bool) -> Lines:
     """Render a ladder of plans: one row a budget, and the widths of each that can be reached."""
-    latency = document.get("latency_ms", {})
+    latency, plans = document.get("latency_ms", {}), document["plans"]
     yield Text(
         f"Dense {format_ms(latency['dense'])} on {document['target']}, floor {format_ms(latency['floor'])} "
         f"(no plan is faster)."
     )
-    table = Table("budget", "predicted", "band", "MACs", "parameters", "gap", box=SIMPLE_HEAD)
-    for column in table.columns:
+    if document.get("strategy", "latency") != "latency":
+        yield Text(f"Strategy: {document['strategy']}")
+    headings = ("budget", "predicted", "band", "value kept", "MACs", "parameters", "gap", "held by")
+    table = Table(*headings, box=SIMPLE_HEAD)
+    for column in table.columns[:-1]:
         column.justify = "right"
-    for plan in document["plans"]:
+    for plan in plans:
         table.add_row(*_plan_row(plan))
     yield table
-    for plan in document["plans"]:
-        if plan.get("plan") and (verbose or len(document["plans"]) == 1):
+    for plan in plans:
+        if plan.get("reason"):
+            yield Text(f"{format_ms(plan['budget'])}: {plan['reason']}; {plan['remedy']}", style="yellow")
+        if plan.get("explain"):
+            whole = plan["value"] / plan["kept"] if plan["kept"] else None
+            yield from width_reasons(plan, whole)
+        elif plan.get("plan") and (verbose or len(plans) == 1):
             yield Text(f"Widths for {format_ms(plan['budget'])}", style="bold")
             yield from _widths(plan["plan"], None if verbose else WIDTHS_SHOWN)
     yield Text(latency_means(copies=document.get("fingerprint", {}).get("copies") != "out"), style="dim")
@@ -236,17 +253,17 @@ def _plans(document: Document, verbose: bool) -> Lines:
 def _plan_row(plan: Document) -> tuple[str, ...]:
     budget = format_ms(plan["budget"])
     if plan.get("predicted") is None:
-        return (budget, "below the floor", "", "", "", "")
-    low_high = plan.get("band")
-    band = f"{format_ms(low_high[0])} to {format_ms(low_high[1])}" if low_high else ""
-    gap = plan.get("solver", {}).get("gap")
+        return (budget, "out of reach")
+    low_high, solver = plan.get("band"), plan.get("solver") or {}
     return (
         budget,
         format_ms(plan["predicted"]),
-        band,
+        f"{format_ms(low_high[0])} to {format_ms(low_high[1])}" if low_high else "",
+        _or_blank(plan.get("kept"), format_percent),
         _or_blank(_pair(plan, "macs")[1], format_count),
         _or_blank(_pair(plan, "params")[1], format_count),
-        _or_blank(gap, lambda value: f"{value * 100:.2g} %"),
+        _or_blank(solver.get("gap"), lambda value: f"{value * 100:.2g} %"),
+        ", ".join(solver.get("binding", ())),
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 import torch
 
 from edgeprune.artifacts.blueprint import Blueprint
+from edgeprune.budget.choice import Choice
 from edgeprune.budget.explain import solve_or_explain
-from edgeprune.budget.refine import Choice, Refined, refine
+from edgeprune.budget.refine import Refined, refine
+from edgeprune.budget.strategies import search
 from edgeprune.budget.values import values_from_scores
 from edgeprune.errors import BudgetError
 from edgeprune.graph.trace import trace
@@ -60,6 +63,19 @@ def test_what_is_chosen_was_measured_within_the_budget(
     assert found.floor_ms <= found.chosen.measured_ms * 1.05
 
 
+@pytest.mark.parametrize("strategy", ["uniform", "flops"])
+def test_what_others_do_goes_through_the_same_loop(
+    blueprint: Blueprint, choice: Choice, tmp_path: Path, strategy: str
+) -> None:
+    most = round(0.7 * choice.graph.params())
+    asked = replace(choice, strategy=strategy, limits={"--max-params": most})
+    found = refined(blueprint, asked, tmp_path, Biased(), 0.6)
+    assert found.chosen is not None
+    assert found.chosen.measured_ms <= 0.6 * found.table.dense.engine_ms
+    assert found.chosen.plan.params <= most
+    assert found.chosen.solution.gap is None
+
+
 def test_a_miss_is_corrected(blueprint: Blueprint, choice: Choice, tmp_path: Path) -> None:
     found = refined(blueprint, choice, tmp_path, Biased(), 0.6)
     assert found.chosen is not None
@@ -77,7 +93,7 @@ def test_the_same_table_gives_the_same_plan(blueprint: Blueprint, choice: Choice
 def test_a_budget_under_the_floor_is_explained(blueprint: Blueprint, choice: Choice, tmp_path: Path) -> None:
     table = fill(blueprint, SimulatedBench(), TableStore(tmp_path))  # type: ignore[arg-type]
     with pytest.raises(BudgetError, match=r"under the floor: .*; the floor is made up of .* at their narrowest"):
-        solve_or_explain(choice.problem(table), table, 1.0)
+        solve_or_explain(search(choice, table), table, 1.0, lambda floor_ms: f"allow {floor_ms}")
 
 
 def test_aligned_widths(blueprint: Blueprint, choice: Choice, tmp_path: Path) -> None:

@@ -12,13 +12,24 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgeprune.budget.problem import Problem, formulate
-from edgeprune.budget.solve import floor, solve
+from edgeprune.budget.problem import Problem, formulate, formulate_macs
+from edgeprune.budget.solve import LATENCY, floor, solve
 from edgeprune.errors import BudgetError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.layers import Axis, EngineNode
 from edgeprune.graph.trace import trace
 from edgeprune.latency.predict import CostRow
+from tests.nets import (
+    Attention,
+    Chunked,
+    Concat,
+    Depthwise,
+    Grouped,
+    PaddedShortcut,
+    Residual,
+    Shuffle,
+    SqueezeExcite,
+)
 
 CHOICES = np.array([1, 3, 4])
 
@@ -66,42 +77,108 @@ GRAPH = trace(Chain(), torch.zeros(1, 3, 2, 2))
 NAMES = ("a", "b", "c")
 
 
-def programme(costs: Costs, values: Mapping[str, np.ndarray]) -> Problem:
-    return formulate(GRAPH, costs, dict.fromkeys(NAMES, CHOICES), values)  # type: ignore[arg-type]
+PLANS = [dict(zip(NAMES, widths, strict=True)) for widths in itertools.product(CHOICES.tolist(), repeat=3)]
+DENSE = dict.fromkeys(NAMES, 4)
+
+
+def programme(costs: Costs, values: Mapping[str, np.ndarray], limits: Mapping[str, int] | None = None) -> Problem:
+    return formulate(GRAPH, costs, dict.fromkeys(NAMES, CHOICES), values, limits)  # type: ignore[arg-type]
 
 
 number = st.integers(0, 20).map(float)
+tables = st.tuples(*[st.tuples(number, number, number)] * 4).map(
+    lambda costs: Costs(rows_of(GRAPH), dict(zip(("a", "b", "c", "last"), map(np.array, costs), strict=True)))
+)
+worths = st.tuples(*[st.lists(st.integers(0, 50), min_size=4, max_size=4)] * 3).map(
+    lambda steps: {name: np.concatenate([[0], np.cumsum(one)]) / 100 for name, one in zip(NAMES, steps, strict=True)}
+)
+
+
+def worth(values: Mapping[str, np.ndarray], plan: Mapping[str, int]) -> float:
+    return float(sum(values[name][width] for name, width in plan.items()))
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.tuples(*[st.tuples(number, number, number)] * 4),
-    st.tuples(*[st.lists(st.integers(0, 50), min_size=4, max_size=4)] * 3),
-    st.floats(0.1, 1.0),
-)
-def test_equals_the_best_of_all_combinations(
-    costs: tuple[tuple[float, float, float], ...], steps: tuple[list[int], ...], share: float
-) -> None:
-    table = Costs(rows_of(GRAPH), dict(zip(("a", "b", "c", "last"), map(np.array, costs), strict=True)))
-    values = {name: np.concatenate([[0], np.cumsum(one)]) / 100 for name, one in zip(NAMES, steps, strict=True)}
-    budget = share * table.total_us(dict.fromkeys(NAMES, 4))
-    plans = [dict(zip(NAMES, widths, strict=True)) for widths in itertools.product(CHOICES.tolist(), repeat=3)]
+@given(tables, worths, st.floats(0.1, 1.0))
+def test_equals_the_best_of_all_combinations(table: Costs, values: dict[str, np.ndarray], share: float) -> None:
+    budget = share * table.total_us(DENSE)
     # A plan that takes the budget to the last digit is within it or not by the solver's tolerance.
-    assume(all(abs(table.total_us(plan) - budget) > 1e-5 for plan in plans))
-    within = [plan for plan in plans if table.total_us(plan) <= budget]
+    assume(all(abs(table.total_us(plan) - budget) > 1e-5 for plan in PLANS))
+    within = [plan for plan in PLANS if table.total_us(plan) <= budget]
 
     problem = programme(table, values)
     fastest = floor(problem)
-    assert fastest.cost_us == pytest.approx(min(map(table.total_us, plans)), abs=1e-3)
+    assert fastest.cost_us == pytest.approx(min(map(table.total_us, PLANS)), abs=1e-3)
     if not within:
         with pytest.raises(BudgetError, match="under the floor"):
             solve(problem, budget)
         return
-    best = max(sum(values[name][width] for name, width in plan.items()) for plan in within)
+    best = max(worth(values, plan) for plan in within)
     found = solve(problem, budget)
     assert table.total_us(found.widths) <= budget + 1e-3
     assert found.value == pytest.approx(best, rel=1e-3, abs=1e-6)
+    assert found.gap is not None
     assert found.gap <= 1e-3
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables, worths, st.floats(0.1, 1.2), st.integers(20, 120), st.integers(20, 120))
+def test_equals_the_best_of_all_combinations_within_limits(
+    table: Costs, values: dict[str, np.ndarray], share: float, most: int, other: int
+) -> None:
+    budget = share * table.total_us(DENSE)
+    assume(all(abs(table.total_us(plan) - budget) > 1e-5 for plan in PLANS))
+    limits = {"--max-params": most, "--max-size": other}
+
+    def best(*names: str) -> float:
+        within = [plan for plan in PLANS if LATENCY not in names or table.total_us(plan) <= budget]
+        allowed = min([limits[name] for name in names if name in limits], default=10**9)
+        return max((worth(values, plan) for plan in within if GRAPH.params(plan) <= allowed), default=-1.0)
+
+    everything = (LATENCY, *limits)
+    small = [plan for plan in PLANS if GRAPH.params(plan) <= min(most, other)]
+    problem = programme(table, values, limits)
+    if not small:
+        with pytest.raises(BudgetError, match="under what the smallest network needs"):
+            floor(problem)
+    else:
+        assert floor(problem).cost_us == pytest.approx(min(map(table.total_us, small)), abs=1e-3)
+    if best(*everything) < 0:
+        with pytest.raises(BudgetError, match="under"):
+            solve(problem, budget)
+        return
+    found = solve(problem, budget)
+    assert table.total_us(found.widths) <= budget + 1e-3
+    assert GRAPH.params(found.widths) <= min(most, other)
+    assert found.value == pytest.approx(best(*everything), rel=1e-3, abs=1e-6)
+    # What binds is what a better plan is to be had without; up to the gap that the solver leaves.
+    dense = worth(values, DENSE)
+    tightest = "--max-params" if most <= other else "--max-size"
+    assert set(found.binding) <= {LATENCY, tightest}
+    for name, free in ((LATENCY, best(*limits)), (tightest, best(LATENCY))):
+        if free - found.value > 0.01 * dense:
+            assert name in found.binding
+        if free - found.value < 1e-9:
+            assert name not in found.binding
+
+
+@pytest.mark.parametrize(
+    "network", [Residual, Depthwise, Grouped, Concat, SqueezeExcite, PaddedShortcut, Chunked, Shuffle, Attention]
+)
+def test_macs_and_parameters_are_those_of_the_network(network: type[nn.Module]) -> None:
+    model = network()
+    graph = trace(model, torch.zeros(1, 5, 6) if isinstance(model, Attention) else torch.zeros(1, 3, 8, 8))
+    random = np.random.default_rng(0)
+    widths = {group.name: np.unique(group.possible[:: max(1, len(group.possible) // 3)]) for group in graph}
+    widths = {name: np.union1d(choices, [graph.group(name).channels]) for name, choices in widths.items()}
+    values = {group.name: np.append(0, np.cumsum(random.random(group.channels))) for group in graph}
+    for share in (0.4, 0.7):
+        problem = formulate_macs(graph, widths, values, {"--max-params": round(0.8 * graph.params())})
+        found = solve(problem, share * graph.macs())
+        assert found.cost_us == pytest.approx(graph.macs(found.widths))
+        assert graph.macs(found.widths) <= share * graph.macs()
+        assert graph.params(found.widths) <= 0.8 * graph.params()
+        assert problem.value_of(found.widths) == pytest.approx(found.value)
 
 
 def test_the_cost_of_a_plan_is_that_of_its_layers() -> None:

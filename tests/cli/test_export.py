@@ -25,6 +25,11 @@ def test_one_call_with_the_job(pipeline: FakePipeline) -> None:
         (["export", "demo", "--target", "opnvino", "--latency", "5ms"], "did you mean 'openvino'"),
         (["export", "demo", "--target", "openvino", "--latency", "10"], "did you mean 10ms?"),
         (["export", "nothing", "--target", "openvino", "--latency", "5ms"], "'nothing'"),
+        (
+            ["export", "demo", "--target", "openvino", "--latency", "9ms,60%"],
+            "one network, and --latency 9ms,60% asks for 2",
+        ),
+        ([*EXPORT, "--explain", "stem"], "--explain"),
         ([*EXPORT, "--out", "there"], "there exists already"),
         ([*EXPORT, "--weights", "w.pt"], "w.pt does not exist"),
         ([*EXPORT, "--rounds", "0"], "--rounds 0"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -30,6 +31,9 @@ def test_every_field_of_a_job_can_be_given() -> None:
         mean=".5,.5,.5",
         std="1,1,1",
         criterion="l1",
+        max_params=1000,
+        max_size="2kB",
+        strategy="global",
         out=Path("out"),
         epochs=2,
         max_drop=1.5,
@@ -61,6 +65,9 @@ def test_every_field_of_a_job_can_be_given() -> None:
         align=4,
         rounds=3,
         criterion="l1",
+        strategy="global",
+        max_params=1000,
+        max_size=2000,
         dry_run=True,
         resume=True,
         force=True,
@@ -97,6 +104,12 @@ def test_help_names_every_criterion() -> None:
     from edgeprune.pruning import importance
 
     assert CRITERIA.split(", ") == list(importance.CRITERIA)
+
+
+def test_every_strategy_can_be_given() -> None:
+    from edgeprune.budget.strategies import STRATEGIES
+
+    assert get_args(get_type_hints(PlanOptions)["strategy"]) == tuple(STRATEGIES)
 
 
 @pytest.mark.parametrize(

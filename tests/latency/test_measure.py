@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -56,17 +58,62 @@ def test_beside_a_reference_the_error_is_that_of_the_ratio() -> None:
     assert found.error == pytest.approx(0.0, abs=1e-12)
 
 
-def test_rounds_go_on_until_the_number_is_known() -> None:
-    class Unsteady(Call):
-        def __call__(self) -> None:
-            self.ms = 1.0 + self.count // 20 % 2  # twenty runs of 1 ms, twenty of 2 ms
-            super().__call__()
+class Clock:
+    """Stands where `time` does in the measuring: it goes on only while a call runs, so that nothing else has a say."""
 
-    rule = Rule(warmup_s=0.0, samples_min=2, round_s=0.005, rounds=2, rounds_max=2, error=1e-9, retries=99)
-    few = measure({"call": Unsteady(1)}, rule)["call"]
-    more = measure({"call": Unsteady(1)}, replace(rule, rounds_max=12))["call"]
-    assert len(more.samples_ms) > len(few.samples_ms)
-    assert measure({"call": Call(1)}, replace(rule, rounds_max=50, error=0.5))["call"].rounds < 50
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    thread_time = perf_counter
+
+    def call(self, least_ms: float, most_ms: float) -> Callable[[], None]:
+        """Return a call that takes from `least_ms` to `most_ms`, evenly spread."""
+        random = Random(0)
+
+        def run() -> None:
+            self.now += random.uniform(least_ms, most_ms) / 1e3
+
+        return run
+
+
+class Idle:
+    """Stands where `CpuTimes` does: no other program runs."""
+
+    @classmethod
+    def now(cls) -> Idle:
+        return cls()
+
+    def others_since(self, before: Idle) -> float:
+        return 0.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A machine on which only the measured call runs: no load, no interruption, a clock of its own."""
+    own = Clock()
+    monkeypatch.setattr("edgeprune.latency.measure.time", own)
+    monkeypatch.setattr("edgeprune.latency.measure.CpuTimes", Idle)
+    monkeypatch.setattr("edgeprune.latency.measure._switches", lambda: 0)
+    return own
+
+
+def test_rounds_go_on_until_the_number_is_known(clock: Clock) -> None:
+    rule = Rule(warmup_s=0.0, samples_min=2, round_s=0.005, rounds=2, rounds_max=2, error=1e-9, retries=0)
+
+    def rounds(least_ms: float, most_ms: float, **changes: float) -> int:
+        found = measure({"call": clock.call(least_ms, most_ms)}, replace(rule, **changes))["call"]  # type: ignore[arg-type]
+        assert found.trusted
+        return found.rounds
+
+    # Times spread over 5 % give no median to nine digits, so only the bound ends the rounds.
+    assert rounds(1.0, 1.05) == 2
+    assert rounds(1.0, 1.05, rounds_max=12) == 12
+    # The median of a round's fifteen such times is off by a percent at most, and equal times are known at once.
+    assert rounds(1.0, 1.05, rounds_max=50, error=0.02) == 2
+    assert rounds(1.0, 1.0, rounds_max=50) == 2
 
 
 def test_a_disturbed_round_does_not_count() -> None:

@@ -1,0 +1,146 @@
+"""A mixed-integer programme over the widths, as it is put together: its variables, and functions of them.
+
+One binary variable for each group and candidate width, exactly one of them set. What depends on the widths of two
+groups together needs variables of its own:
+
+- one group in, another out: pair variables y[i, j] >= 0 with row sums x_a[i] and column sums x_b[j] (the transport
+  form, whose relaxation is tight), one block for all that depends on the same two groups;
+- many groups in (after a concatenation): for each output width j a variable u[j], the channels that come in if j is
+  chosen, between bounds that hold only if x_b[j] is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from edgeprune.graph.layers import Axis
+
+
+@dataclass(frozen=True, eq=False)
+class Amount:
+    """What a plan takes of something (time, parameters, MACs): `each @ variables + constant`."""
+
+    each: np.ndarray
+    constant: float
+
+    def of(self, variables: np.ndarray) -> float:
+        """Return the amount at a vector of variables."""
+        return self.constant + float(self.each @ variables)
+
+
+@dataclass
+class Terms:
+    """An amount, as its terms are added."""
+
+    constant: float = 0.0
+    _columns: list[np.ndarray] = field(default_factory=list)
+    _entries: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, columns: np.ndarray, entries: np.ndarray) -> None:
+        """Add `entries` times the variables at `columns`, arrays of one shape."""
+        self._columns.append(columns.ravel())
+        self._entries.append(np.asarray(entries, dtype=np.float64).ravel())
+
+    def amount(self, count: int) -> Amount:
+        """Return the sum of all terms, over `count` variables."""
+        if not self._columns:
+            return Amount(np.zeros(count), self.constant)
+        columns, entries = np.concatenate(self._columns), np.concatenate(self._entries)
+        return Amount(np.bincount(columns, entries, minlength=count), self.constant)
+
+
+Row = tuple[np.ndarray, np.ndarray]
+"""Columns and entries of one row of a constraint matrix."""
+
+
+class Programme:
+    """Variables and the constraints that hold between them.
+
+    Args:
+        widths: group -> candidate widths, ascending.
+    """
+
+    def __init__(self, widths: Mapping[str, np.ndarray]) -> None:
+        self.widths = widths
+        self.count = 0
+        self.offsets: dict[str, int] = {}
+        self.equal: list[tuple[Row, float]] = []
+        self.below: list[Row] = []
+        self._upper: list[np.ndarray] = []
+        self._pairs: dict[tuple[str, str], np.ndarray] = {}
+        self._inflows: dict[tuple[tuple[tuple[str, float], ...], str], np.ndarray] = {}
+        for name, choices in widths.items():
+            self.offsets[name] = self.count
+            columns = self._add(len(choices), 1.0)
+            self.equal.append(((columns, np.ones(len(choices))), 1.0))
+        self._integral = self.count
+
+    @property
+    def integral(self) -> np.ndarray:
+        """1 for the width variables, which come first, 0 for the others."""
+        return np.repeat([1, 0], [self._integral, self.count - self._integral])
+
+    @property
+    def upper(self) -> np.ndarray:
+        """Upper bound of every variable; the lower one is zero."""
+        return np.concatenate(self._upper) if self._upper else np.zeros(0)
+
+    def chosen(self, name: str) -> np.ndarray:
+        """Return the columns of a group's width variables."""
+        return self.offsets[name] + np.arange(len(self.widths[name]))
+
+    def pair(self, one: str, other: str) -> np.ndarray:
+        """Return the columns of two groups' pair variables, shape (widths of one, widths of other)."""
+        if (one, other) not in self._pairs:
+            rows, columns = len(self.widths[one]), len(self.widths[other])
+            cells = self._add(rows * columns, 1.0).reshape(rows, columns)
+            for name, lines in ((one, cells), (other, cells.T)):
+                for column, line in zip(self.chosen(name), lines, strict=True):
+                    self.equal.append(((np.append(line, column), np.append(np.ones(len(line)), -1.0)), 0.0))
+            self._pairs[one, other] = cells
+        return self._pairs[one, other]
+
+    def inflow(self, cin: Axis, name: str) -> np.ndarray:
+        """Return the columns that hold, for each width of group `name`, what comes in above the least if it is chosen.
+
+        Args:
+            cin: the channels that come in, of other groups than `name`.
+            name: the group that goes out.
+        """
+        key = tuple(sorted(cin.parts.items())), name
+        if key not in self._inflows:
+            low, high = self.range(cin)
+            chosen = self.chosen(name)
+            flow = self._add(len(chosen), high - low)
+            for one, column in zip(flow, chosen, strict=True):
+                self.below.append((np.array([one, column]), np.array([1.0, low - high])))
+            columns, entries = [flow], [np.ones(len(flow))]
+            for group, each in cin.parts.items():
+                columns.append(self.chosen(group))
+                entries.append(-each * (self.widths[group] - self.widths[group][0]).astype(np.float64))
+            self.equal.append(((np.concatenate(columns), np.concatenate(entries)), 0.0))
+            self._inflows[key] = flow
+        return self._inflows[key]
+
+    def range(self, axis: Axis) -> tuple[float, float]:
+        """Return the least and the greatest size of a dimension, at least one apart."""
+        low, high = ({name: int(choices[end]) for name, choices in self.widths.items()} for end in (0, -1))
+        return float(axis.width(low)), float(max(axis.width(high), axis.width(low) + 1))
+
+    def matrix(self, rows: list[Row]) -> csr_array:
+        """Return rows as a sparse matrix over all variables."""
+        if not rows:
+            return csr_array((0, self.count))
+        ends = np.cumsum([len(columns) for columns, _ in rows])
+        entries, columns = (np.concatenate([row[at] for row in rows]) for at in (1, 0))
+        return csr_array((entries, columns, np.append(0, ends)), shape=(len(rows), self.count))
+
+    def _add(self, size: int, upper: float) -> np.ndarray:
+        columns = self.count + np.arange(size)
+        self.count += size
+        self._upper.append(np.full(size, upper))
+        return columns

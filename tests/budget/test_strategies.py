@@ -1,0 +1,99 @@
+"""What others do, on the terms of ours: the same table, the same budget."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from edgeprune.artifacts.blueprint import Blueprint
+from edgeprune.budget.choice import Choice, Range
+from edgeprune.budget.strategies import STRATEGIES, search
+from edgeprune.budget.values import values_from_scores
+from edgeprune.errors import BudgetError, InputError
+from edgeprune.graph.trace import trace
+from edgeprune.latency.predict import NetworkTable
+from edgeprune.latency.profile import fill
+from edgeprune.latency.store import TableStore
+from tests.simulated import SimulatedBench, Wide
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> NetworkTable:
+    model = Wide().eval()
+    blueprint = Blueprint(model, trace(model, torch.zeros(1, 3, 16, 16)))
+    return fill(blueprint, SimulatedBench(), TableStore(tmp_path_factory.mktemp("tables")))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def choice() -> Choice:
+    graph = trace(Wide().eval(), torch.zeros(1, 3, 16, 16))
+    random = np.random.default_rng(0)
+    scores = {group.name: random.random(group.channels) for group in graph}
+    return Choice(graph, scores, values_from_scores(graph, scores))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_each_lands_on_the_budget_and_none_is_worth_more_than_ours(
+    table: NetworkTable, choice: Choice, strategy: str
+) -> None:
+    budget_us = 0.5 * table.dense.engine_ms * 1000
+    found = search(replace(choice, strategy=strategy), table).best(budget_us)
+    assert 0.85 * budget_us <= found.cost_us <= budget_us, "three groups on steps of eight channels leave gaps"
+    assert found.cost_us == pytest.approx(table.predict(choice.plan(found.widths).widths).ms * 1000)
+    assert found.binding == ("--latency",)
+    assert found.value == pytest.approx(choice.value(found.widths))
+    ours = search(choice, table).best(budget_us)
+    assert found.value <= ours.value + 0.02, "but for widths that are no candidates of the programme"
+
+
+def test_uniform_keeps_the_same_share_of_every_group(table: NetworkTable, choice: Choice) -> None:
+    found = search(replace(choice, strategy="uniform"), table).best(500 * table.dense.engine_ms)
+    shares = [found.widths[group.name] / group.channels for group in choice.graph]
+    assert max(shares) - min(shares) <= 1 / 24, "a channel of 24, since widths are whole"
+
+
+def test_global_keeps_the_best_channels_wherever_they_are(table: NetworkTable, choice: Choice) -> None:
+    found = search(replace(choice, strategy="global"), table).best(500 * table.dense.engine_ms)
+    plan = choice.plan(found.widths)
+    kept = np.concatenate([choice.scores[name][indices] for name, indices in plan.kept.items()])
+    gone = np.concatenate([np.delete(choice.scores[name], indices) for name, indices in plan.kept.items()])
+    assert min(kept) >= max(gone)
+
+
+def test_flops_has_the_most_value_of_its_multiply_accumulates(table: NetworkTable, choice: Choice) -> None:
+    found = search(replace(choice, strategy="flops"), table).best(500 * table.dense.engine_ms)
+    macs, widths = choice.graph.macs(found.widths), choice.candidates(table)
+    for name, width in found.widths.items():
+        for other in widths[name][widths[name] > width].tolist():
+            assert choice.graph.macs({**found.widths, name: other}) > macs, "one group wider takes more"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_limits_alignment_and_ranges_hold_for_each(table: NetworkTable, choice: Choice, strategy: str) -> None:
+    dense_us = table.dense.engine_ms * 1000
+    most = choice.graph.params() // 2
+    limited = replace(choice, strategy=strategy, align=8, limits={"--max-params": most})
+    found = search(limited, table).best(dense_us)
+    assert choice.graph.params(found.widths) <= most
+    assert found.binding == ("--max-params",)
+    assert all(width % 8 == 0 for width in found.widths.values())
+    least = {**found.widths, "stem.0": 32}
+    wider = search(replace(choice, strategy=strategy), table, Range(least=least)).best(dense_us)
+    assert all(width >= least[name] for name, width in wider.widths.items())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_no_plan_reaches_is_said(table: NetworkTable, choice: Choice, strategy: str) -> None:
+    with pytest.raises(BudgetError, match="under the floor: the fastest plan takes"):
+        search(replace(choice, strategy=strategy), table).best(1.0)
+    limited = replace(choice, strategy=strategy, limits={"--max-params": 10})
+    with pytest.raises(BudgetError, match="--max-params is under what the smallest network needs: it allows 10 "):
+        search(limited, table).best(table.dense.engine_ms * 1000)
+
+
+def test_an_unknown_strategy_gets_the_nearest(table: NetworkTable, choice: Choice) -> None:
+    with pytest.raises(InputError, match="did you mean 'uniform'"):
+        search(replace(choice, strategy="unform"), table)
