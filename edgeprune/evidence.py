@@ -39,6 +39,7 @@ def evidence(
     """
     engine = sum(path.stat().st_size for path in (folder / "engine").rglob("*") if path.is_file())
     dense = WidthPlan.dense(ready.graph)
+    assert ready.dense is not None, "an export measures it"
     return {
         "measurement": {"dense": _timed(ready.dense), "engine": _timed(measured)},
         "bytes": {
