@@ -46,6 +46,7 @@ def export_document(
         **_sizes(ready, plan),
         "numerics": shipped.numerics,
         "engine": shipped.report,
+        "quantization": shipped.quantization,
         "plan": _groups(ready, plan.widths),
         "solver": chosen["solver"],
         "steps": ready.steps,

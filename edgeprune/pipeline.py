@@ -108,6 +108,7 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
                 engine_accuracy=shipped.accuracy,
                 max_drop=None if job.max_drop is None else job.max_drop / 100,
                 allow_unverified=job.allow_unverified,
+                float_accuracy=accuracy,
             )
             document = export_document(ready, out, baseline, chosen, plan, shipped, accuracy, verdict)
             write_manifest(

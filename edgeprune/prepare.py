@@ -12,7 +12,7 @@ from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.artifacts.subject import Subject, load_subject
 from edgeprune.budget.refine import Choice
 from edgeprune.budget.values import values_from_scores
-from edgeprune.errors import TableError
+from edgeprune.errors import InputError, TableError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
@@ -94,6 +94,7 @@ def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Ite
             benches.check()  # before the network is loaded: a device that is not there costs no minute
         with progress.step("loading and tracing the network"):
             subject = subject or _subject(job)
+            _check_images(job, benches.first, subject)
             done("load")
             graph = verified(subject.model, _traced(job, subject))
             blueprint = Blueprint(subject.model, graph)
@@ -112,6 +113,20 @@ def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Ite
             )
             done("score")
         yield Prepared(job, subject, graph, blueprint, bench, store, table, dense, choice, steps)
+
+
+def _check_images(job: Job, bench: Bench, subject: Subject) -> None:
+    """Refuse to ship an int8 engine whose scales would come from nothing; planning for one needs no images.
+
+    Raises:
+        InputError: there are no data, or the network takes more than images.
+    """
+    shipped = job.latency is not None and not job.dry_run
+    if shipped and bench.settings.precision == "int8" and subject.data is None:
+        raise InputError(
+            "an int8 engine is calibrated on training images, and there are none",
+            remedy="name them with --data, or use another --precision",
+        )
 
 
 def _bench(job: Job, device: str) -> Bench:

@@ -82,6 +82,7 @@ def _export(document: Document, verbose: bool) -> Lines:
     yield from _accuracy_line(document)
     yield from _numerics_line(document)
     yield from _engine_line(document)
+    yield from _quantization_line(document)
     if document.get("plan"):
         yield from _widths(document["plan"], None if verbose else WIDTHS_SHOWN)
     yield from _solver_line(document)
@@ -160,6 +161,14 @@ def _numerics_line(document: Document) -> Lines:
     parts = [f"{name} {numerics[key]:.1e}" for key, name in names.items() if numerics.get(key) is not None]
     if parts:
         yield Text("Numerics (largest difference / largest output): " + ", ".join(parts))
+    if parts and document.get("fingerprint", {}).get("precision") == "int8":
+        yield Text("Engine to torch is what int8 costs, no error of arithmetic: accuracy judges it.", style="dim")
+
+
+def _quantization_line(document: Document) -> Lines:
+    made = document.get("quantization")
+    if made:
+        yield Text(f"Quantized by {made['by']}, on {made['images']} images of the {made['of']} (seed {made['seed']})")
 
 
 def _engine_line(document: Document) -> Lines:
