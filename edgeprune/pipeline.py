@@ -27,21 +27,27 @@ from edgeprune.decision import decide
 from edgeprune.diagnosis import cleaning_document, doctor_document
 from edgeprune.documents import (
     announcement,
+    check_document,
     export_document,
     planned_document,
     plans_document,
     profile_document,
+    tables_document,
     verify_document,
 )
-from edgeprune.errors import BudgetError
+from edgeprune.errors import BudgetError, TableError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.job import Job, default_out
 from edgeprune.latency.bench import Reference, open_bench
-from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare
+from edgeprune.latency.sharing import export_tables, import_tables
+from edgeprune.latency.store import TableStore
+from edgeprune.latency.trust import check_table
+from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare, traced
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.compensate import compensate
 from edgeprune.pruning.slim import slim, slim_error
 from edgeprune.shipping import ship, versions
+from edgeprune.targets.target import find_target
 from edgeprune.training.loop import Recipe, evaluate, recover
 from edgeprune.units import LatencyBudget
 from edgeprune.verification.onboard import read_verdict
@@ -144,6 +150,25 @@ def profile(job: Job, progress: Progress = SILENT) -> Result:
     """Measure the latency table that a network needs."""
     with prepare(job, progress) as ready:
         return Result(profile_document(ready))
+
+
+def check(job: Job, progress: Progress = SILENT) -> Result:
+    """Time a few networks of the stored table again, and say whether it can be trusted; exit code 8 if not."""
+    with traced(job, progress) as found:
+        bench, store = found.benches.first, TableStore()
+        with progress.step("checking the latency table"):
+            trust = check_table(found.blueprint, bench, store)
+        document = check_document(job, trust, bench.fingerprint(), store)
+    return Result(document, 0 if trust.usable else TableError.exit_code)
+
+
+def share(folder: Path, *, take_in: bool = False, target: str | None = None) -> Result:
+    """Write the stored tables, or those of one target's runtime, into a folder; or take in those of a folder."""
+    store = TableStore()
+    if take_in:
+        return Result(tables_document(folder, "imported", import_tables(store, folder)))
+    runtime = find_target(target).runtime if target else None
+    return Result(tables_document(folder, "exported", export_tables(store, folder, runtime)))
 
 
 def verify(bundle: Path, device: str = "local", progress: Progress = SILENT, verdict: Path | None = None) -> Result:

@@ -24,12 +24,37 @@ from edgeprune.latency.profile import fill
 from edgeprune.latency.rule import LONG
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.store import TableStore
+from edgeprune.latency.trust import Trust, check_table
 from edgeprune.progress import Progress
 from edgeprune.pruning.importance import scores as importance
 from edgeprune.pruning.verify import verified
 from edgeprune.targets.target import find_target
 
 CALIBRATION_IMAGES = 512
+
+
+class Steps:
+    """How long each step took, one after the other."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._started = time.perf_counter()
+
+    def done(self, name: str) -> None:
+        """Note what was done since the step before."""
+        now = time.perf_counter()
+        self.rows.append({"name": name, "seconds": round(now - self._started, 3)})
+        self._started = now
+
+
+@dataclass(eq=False)
+class Traced:
+    """A network on its devices, before anything is measured."""
+
+    benches: BenchGroup
+    subject: Subject
+    blueprint: Blueprint
+    steps: Steps
 
 
 @dataclass(eq=False)
@@ -45,6 +70,7 @@ class Prepared:
         store: where measurements are kept.
         table: what the layers cost.
         dense: the dense network, measured now.
+        trust: what the check of the stored table found, before anything was measured.
         choice: what each width is worth.
         steps: name and seconds of every step so far.
     """
@@ -57,6 +83,7 @@ class Prepared:
     store: TableStore
     table: NetworkTable
     dense: Measurement
+    trust: Trust
     choice: Choice
     steps: list[dict[str, Any]] = field(default_factory=list)
 
@@ -80,30 +107,15 @@ def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Ite
     Raises:
         EdgePruneError: bad input, a missing runtime or device, a machine too busy to measure on.
     """
-    steps: list[dict[str, Any]] = []
-    started = time.perf_counter()
-
-    def done(name: str) -> None:
-        nonlocal started
-        steps.append({"name": name, "seconds": round(time.perf_counter() - started, 3)})
-        started = time.perf_counter()
-
-    with ExitStack() as opened:
-        benches = BenchGroup([opened.enter_context(_bench(job, device)) for device in job.devices])
-        with progress.step(f"looking at {' and '.join(job.devices)}"):
-            benches.check()  # before the network is loaded: a device that is not there costs no minute
-        with progress.step("loading and tracing the network"):
-            subject = subject or _subject(job)
-            _check_images(job, benches.first, subject)
-            done("load")
-            graph = verified(subject.model, _traced(job, subject))
-            blueprint = Blueprint(subject.model, graph)
-            done("trace")
+    with traced(job, progress, subject) as found:
+        benches, subject, blueprint, steps = found.benches, found.subject, found.blueprint, found.steps
+        graph = blueprint.graph
         store = TableStore()
+        trust = _trusted(blueprint, benches.first, store, progress)
         table = fill(blueprint, benches, store, seed=job.seed, progress=progress)
         bench = benches.first
         dense = measured_now(bench, blueprint)
-        done("measure")
+        steps.done("measure")
         with progress.step("scoring channels"):
             criterion = job.criterion or ("obs" if subject.data is not None else "l2")
             batches = subject.data.calibration(CALIBRATION_IMAGES, job.seed) if subject.data is not None else None
@@ -111,8 +123,44 @@ def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Ite
             choice = Choice(
                 graph, scores, values_from_scores(graph, scores), job.align or find_target(job.target).align
             )
-            done("score")
-        yield Prepared(job, subject, graph, blueprint, bench, store, table, dense, choice, steps)
+            steps.done("score")
+        yield Prepared(job, subject, graph, blueprint, bench, store, table, dense, trust, choice, steps.rows)
+
+
+@contextmanager
+def traced(job: Job, progress: Progress, subject: Subject | None = None) -> Iterator[Traced]:
+    """Open the devices, load and trace; nothing is measured. The devices are let go at the end.
+
+    Raises:
+        EdgePruneError: bad input, a missing runtime or device.
+    """
+    steps = Steps()
+    with ExitStack() as opened:
+        benches = BenchGroup([opened.enter_context(_bench(job, device)) for device in job.devices])
+        with progress.step(f"looking at {' and '.join(job.devices)}"):
+            benches.check()  # before the network is loaded: a device that is not there costs no minute
+        with progress.step("loading and tracing the network"):
+            subject = subject or _subject(job)
+            _check_images(job, benches.first, subject)
+            steps.done("load")
+            blueprint = Blueprint(subject.model, verified(subject.model, _traced(job, subject)))
+            steps.done("trace")
+        yield Traced(benches, subject, blueprint, steps)
+
+
+def _trusted(blueprint: Blueprint, bench: Bench, store: TableStore, progress: Progress) -> Trust:
+    """Check what the store has of this network before it is used, and say what came of it.
+
+    Raises:
+        TableError: what is there can't be trusted.
+    """
+    with progress.step("checking the latency table"):
+        found = check_table(blueprint, bench, store)
+    if found.status in ("stale", "missing"):
+        progress.say(f"Latency table: {found.sentence}; it is measured now.")
+        return found
+    progress.say(f"Latency table: {found.sentence}.")
+    return found.required(store, bench.fingerprint())
 
 
 def _check_images(job: Job, bench: Bench, subject: Subject) -> None:

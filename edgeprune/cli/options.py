@@ -1,6 +1,7 @@
 """Every option, defined once; a verb's options are a frozen dataclass of them.
 
-The job verbs build on each other: what `profile` takes `plan` takes as well, and what `plan` takes `export` takes.
+The job verbs build on each other: what tells of a network `profile` and `plan` take, and what `plan` takes `export`
+takes.
 No option is required here, since a configuration file may give it; `job()` says what is missing in the end.
 """
 
@@ -80,8 +81,8 @@ class VerifyOptions(Common):
 
 
 @dataclass(frozen=True)
-class ProfileOptions(Common):
-    """What `profile` takes: a network, a device, and which widths are asked about."""
+class NetworkOptions(Common):
+    """A network, a device, and which widths are asked about."""
 
     model: Annotated[str | None, _argument("MODEL", f"{MODEL_FORMS}.")] = None
     weights: Annotated[Path | None, _value("FILE", ".safetensors, or a .pt/.pth state dict.")] = None
@@ -131,8 +132,21 @@ class ProfileOptions(Common):
 
 
 @dataclass(frozen=True)
-class PlanOptions(ProfileOptions):
-    """What `plan` takes: `profile`'s, a latency, and the data that tell which channels matter."""
+class ProfileOptions(NetworkOptions):
+    """What `profile` takes: a network on a device, or what to do with the tables that are there."""
+
+    check: Annotated[bool, _flag("--check", "Only say whether the stored table can be trusted; at most 30 s.")] = False
+    export_to: Annotated[
+        Path | None, typer.Option("--export", metavar="DIR", help="Only write the stored tables into DIR.")
+    ] = None
+    import_from: Annotated[
+        Path | None, typer.Option("--import", metavar="DIR", help="Only take in the tables of DIR.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class PlanOptions(NetworkOptions):
+    """What `plan` takes: a network on a device, a latency, and the data that tell which channels matter."""
 
     latency: Annotated[str | None, _value("L", "10ms, 800us, or 60% of the dense network's own.")] = None
     data: Annotated[str | None, _value("D", "Folder with train/ and val/, FILE.npz, FILE.py:FUNCTION or demo.")] = None

@@ -90,6 +90,7 @@ def _export(document: Document, verbose: bool) -> Lines:
         yield from _steps(document)
     if document.get("bundle"):
         yield Text(f"Bundle: {document['bundle']}")
+    yield from _repetition(document)
     yield Text(latency_means(copies=document.get("fingerprint", {}).get("copies") != "out"), style="dim")
 
 
@@ -236,6 +237,7 @@ def _plans(document: Document, verbose: bool) -> Lines:
         if plan.get("plan") and (verbose or len(document["plans"]) == 1):
             yield Text(f"Widths for {format_ms(plan['budget'])}", style="bold")
             yield from _widths(plan["plan"], None if verbose else WIDTHS_SHOWN)
+    yield from _repetition(document)
     yield Text(latency_means(copies=document.get("fingerprint", {}).get("copies") != "out"), style="dim")
 
 
@@ -278,7 +280,41 @@ def _profile(document: Document, verbose: bool) -> Lines:
             yield Text(f"{len(layers) - WIDTHS_SHOWN} layers not shown (--verbose shows all)")
     if document.get("table"):
         yield Text(f"Kept in {document['table']}")
+    yield from _repetition(document)
     yield Text(latency_means(copies=document.get("fingerprint", {}).get("copies") != "out"), style="dim")
+
+
+def _repetition(document: Document) -> Lines:
+    """Yield what was repeated how often, and what the check of the stored table found."""
+    checked = document.get("table_check")
+    if checked and checked["status"] != "missing":
+        yield Text(f"Latency table, checked at the start: {checked['sentence']}")
+    if document.get("repetition"):
+        yield Text(f"Repetition: {document['repetition']}", style="dim")
+    if document.get("table_repetition"):
+        yield Text(f"Networks of the table: {document['table_repetition']}", style="dim")
+
+
+def _check(document: Document, verbose: bool) -> Lines:
+    style = "bold green" if document["usable"] else "bold red"
+    yield Text(f"Latency table for {document['target']}: {document['sentence']}", style=style)
+    for network in document["networks_ms"]:
+        yield Text(f"- {format_ms(network['table'])} in the table, {format_ms(network['now'])} now")
+    if document["networks_ms"]:
+        yield Text(f"Repetition: {document['repetition']}", style="dim")
+    yield Text(f"Kept in {document['table']}")
+
+
+def _tables(document: Document, verbose: bool) -> Lines:
+    table = Table("runtime", "version", "precision", "threads", "processor", "networks", "new", box=SIMPLE_HEAD)
+    for one in document["tables"]:
+        fingerprint = one["fingerprint"]
+        names = ("runtime", "runtime_version", "precision", "threads")
+        known = [Text(fingerprint.get(name, "")) for name in names]
+        processor = Text(fingerprint.get("board") or fingerprint.get("cpu", ""))
+        table.add_row(*known, processor, str(one["networks"]), str(one["new"]))
+    yield table
+    yield Text(f"{document['done'].capitalize()}: {document['folder']}")
 
 
 def _doctor(document: Document, verbose: bool) -> Lines:
@@ -311,11 +347,13 @@ def _width(stream: TextIO) -> int | None:
 
 
 RENDERERS: Mapping[str, Callable[[Document, bool], Lines]] = {
+    "edgeprune.check": _check,
     "edgeprune.config": _config,
     "edgeprune.doctor": _doctor,
     "edgeprune.export": _export,
     "edgeprune.plans": _plans,
     "edgeprune.profile": _profile,
+    "edgeprune.tables": _tables,
     "edgeprune.targets": _targets,
     "edgeprune.verify": _export,
 }
