@@ -37,11 +37,12 @@ from edgeprune.documents import (
 )
 from edgeprune.errors import BudgetError, TableError
 from edgeprune.graph.plan import WidthPlan
-from edgeprune.job import Job, default_out
+from edgeprune.job import AUTO, Job, default_out
 from edgeprune.latency.bench import Reference, open_bench
 from edgeprune.latency.sharing import export_tables, import_tables
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import check_table
+from edgeprune.precision import settle
 from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare, traced
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.compensate import compensate
@@ -80,12 +81,17 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
     """
     assert job.latency is not None, "the command line sees to it"
     out = job.out or default_out(job.model, job.target)
+    asked, latency, settled = job, job.latency, None
+    if job.precision == AUTO:
+        settled = settle(job, progress, subject)
+        job, latency, subject = settled.job, settled.latency, settled.subject
     with prepare(job, progress, subject) as ready:
-        planned = planned_document(ready, job.latency, _solution(ready, job.latency), _lowest(ready))
+        planned = planned_document(ready, latency, _solution(ready, latency), _lowest(ready))
+        choice = {"precision": settled.to_json()} if settled else {}
         if job.dry_run:
-            return Result(planned)
+            return Result({**planned, **choice})
         progress.say(announcement(planned, out, _epochs(ready)))
-        with Workspace(out, _identity(job, ready.subject), resume=job.resume, force=job.force) as work:
+        with Workspace(out, _identity(asked, ready.subject), resume=job.resume, force=job.force) as work:
             baseline = work.once("baseline", lambda: _baseline(ready, job, progress))
             for attempt in range(1, job.rounds + 1):
                 aim_ms = baseline["budget_ms"] * TIGHTEN ** (attempt - 1)
@@ -116,12 +122,12 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
                 allow_unverified=job.allow_unverified,
                 float_accuracy=accuracy,
             )
-            document = export_document(ready, out, baseline, chosen, plan, shipped, accuracy, verdict)
+            document = export_document(ready, out, baseline, chosen, plan, shipped, accuracy, verdict) | choice
             write_manifest(
                 work.path("bundle"),
                 {
                     "source": _source(job, ready.subject),
-                    "job": _identity(job, ready.subject),
+                    "job": _identity(asked, ready.subject),
                     "versions": versions(),
                     "result": document,
                 },

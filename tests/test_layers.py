@@ -14,7 +14,7 @@ ROWS = (
     ("__init__", "__main__"),
     ("api", "cli"),
     ("pipeline",),
-    ("documents", "diagnosis"),
+    ("documents", "diagnosis", "precision"),
     ("decision", "shipping"),
     ("prepare",),
     ("verification", "report"),

@@ -91,8 +91,8 @@ class NetworkOptions(Common):
     seed: Annotated[int, _value("N", "Of everything that is drawn.")] = 0
     target: Annotated[str | None, _TARGET] = None
     precision: Annotated[
-        Literal["fp32", "bf16", "fp16", "int8"] | None,
-        _value(None, "Of the engine.", show_default="the target's own"),
+        Literal["fp32", "bf16", "fp16", "int8", "auto"] | None,
+        _value(None, "Of the engine; export's auto keeps most of the network.", show_default="the target's own"),
     ] = None
     threads: Annotated[int | None, _value("N", "For the runtime.", show_default="the target's own")] = None
     device: Annotated[list[str], _DEVICES] = field(default_factory=lambda: ["local"])

@@ -77,6 +77,8 @@ def _predicted(predicted: float | None, budget: float | None) -> str:
 
 def _export(document: Document, verbose: bool) -> Lines:
     yield from verdict(document)
+    if document.get("precision"):
+        yield Text(f"Precision: {document['precision']['why']}.")
     yield _before_and_after(document)
     yield from _latency_line(document)
     yield from _accuracy_line(document)
