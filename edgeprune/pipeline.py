@@ -81,11 +81,11 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
     """
     assert job.latency is not None, "the command line sees to it"
     out = job.out or default_out(job.model, job.target)
-    asked, latency, settled = job, job.latency, None
+    asked, latency, settled, scores = job, job.latency, None, None
     if job.precision == AUTO:
         settled = settle(job, progress, subject)
-        job, latency, subject = settled.job, settled.latency, settled.subject
-    with prepare(job, progress, subject) as ready:
+        job, latency, subject, scores = settled.job, settled.latency, settled.subject, settled.scores
+    with prepare(job, progress, subject, scores) as ready:
         planned = planned_document(ready, latency, _solution(ready, latency), _lowest(ready))
         choice = {"precision": settled.to_json()} if settled else {}
         if job.dry_run:

@@ -9,9 +9,11 @@ training images, so that the accuracy that is reported in the end is of images b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from edgeprune.artifacts.onnx import export_onnx
 from edgeprune.artifacts.subject import Subject
@@ -70,11 +72,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Settled:
-    """What was decided: the job with its precision and its budget in ms, that budget, and the trials by which."""
+    """What was decided: the job with its precision and its budget in ms, that budget, and the trials by which.
+
+    The subject and its channels' scores are the same in every precision, so they need not be found again.
+    """
 
     job: Job
     latency: LatencyBudget
     subject: Subject | None
+    scores: Mapping[str, np.ndarray] | None
     trials: tuple[Trial, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -98,6 +104,7 @@ def settle(job: Job, progress: Progress, subject: Subject | None = None) -> Sett
     target = find_target(job.target)
     budget = job.latency
     trials: list[Trial] = []
+    scores: Mapping[str, np.ndarray] | None = None
     for precision in (target.precision, *(one for one in target.precisions if one != target.precision)):
         asked = replace(job, precision=precision, latency=budget)
         own = precision == target.precision
@@ -105,8 +112,8 @@ def settle(job: Job, progress: Progress, subject: Subject | None = None) -> Sett
         if reason:
             trials.append(Trial(precision, reason=reason))
         else:
-            with prepare(asked, progress, subject) as ready:
-                subject = ready.subject
+            with prepare(asked, progress, subject, scores) as ready:
+                subject, scores = ready.subject, ready.choice.scores
                 budget = LatencyBudget(ms=budget.of(ready.dense.median_ms))
                 trials.append(_tried(ready, budget, progress))
         progress.say(f"Precision {trials[-1]}")
@@ -116,7 +123,7 @@ def settle(job: Job, progress: Progress, subject: Subject | None = None) -> Sett
             f"no precision reaches {format_ms(budget.ms or 0.0)}: {'; '.join(map(str, trials))}",
             remedy="allow more time, or lock fewer layers",
         )
-    settled = Settled(replace(job, precision=chosen.precision, latency=budget), budget, subject, tuple(trials))
+    settled = Settled(replace(job, precision=chosen.precision, latency=budget), budget, subject, scores, tuple(trials))
     progress.say(f"Precision: {settled.to_json()['why']}")
     return settled
 

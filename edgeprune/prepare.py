@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.artifacts.subject import Subject, load_subject
@@ -101,8 +103,12 @@ class Prepared:
 
 
 @contextmanager
-def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Iterator[Prepared]:
+def prepare(
+    job: Job, progress: Progress, subject: Subject | None = None, scores: Mapping[str, np.ndarray] | None = None
+) -> Iterator[Prepared]:
     """Load, trace, measure and score; the device is let go at the end.
+
+    `subject` and `scores` are what an earlier call found for the same job in another precision.
 
     Raises:
         EdgePruneError: bad input, a missing runtime or device, a machine too busy to measure on.
@@ -119,7 +125,7 @@ def prepare(job: Job, progress: Progress, subject: Subject | None = None) -> Ite
         with progress.step("scoring channels"):
             criterion = job.criterion or ("obs" if subject.data is not None else "l2")
             batches = subject.data.calibration(CALIBRATION_IMAGES, job.seed) if subject.data is not None else None
-            scores = importance(subject.model, graph, criterion, batches)
+            scores = scores or importance(subject.model, graph, criterion, batches)
             choice = Choice(
                 graph, scores, values_from_scores(graph, scores), job.align or find_target(job.target).align
             )
