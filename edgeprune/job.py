@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,9 @@ AUTO = "auto"
 
 MODEL_FORMS = "demo, torchvision:NAME, timm:NAME or FILE.py:FUNCTION"
 
+_MADE = ("manifest.json", "training.json")
+"""By either of these files a folder is known that `export` or `train` wrote."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -31,7 +34,7 @@ class Job:
         model: `demo`, `torchvision:NAME`, `timm:NAME` or `FILE.py:FUNCTION`.
         target: a name from profiles/.
         latency: the budget; None where none is needed (a profile, or a ladder of plans).
-        weights: file with the network's weights; None keeps what the model comes with.
+        weights: file with the network's weights, or a folder that export or train wrote; None keeps what it comes with.
         input_shape: of one call, batch 1 included; None takes the model's own.
         submodule: the part of the network that is made smaller; empty for all of it.
         data: `demo`, a folder with train/ and val/, `FILE.npz`, `FILE.py:FUNCTION`; None takes the model's own, if any.
@@ -101,10 +104,10 @@ class Job:
                 f"precision {self.precision!r} is not for target {target.name}",
                 remedy=f"use {', '.join(target.precisions)}",
             )
-        _check_model(self.model)
-        _check_files(self.weights, self.data)
-        _check_input(self.input_shape, self.mean, self.std)
-        _check_numbers(self)
+        check_model(self.model)
+        check_files(self.weights, self.data)
+        check_input(self.input_shape, self.mean, self.std)
+        check_least(self, {"threads": 1, "epochs": 0, "align": 1, "rounds": 1, "max-drop": 0, "seed": 0})
         _check_devices(target, self.devices)
         if self.resume and self.force:
             raise InputError(
@@ -112,7 +115,7 @@ class Job:
                 remedy="give --resume to continue the interrupted run, or --force to replace it",
             )
         if self.out is not None and not self.dry_run:
-            _check_out(self.out, may_exist=self.resume or self.force)
+            check_out(self.out, may_exist=self.resume or self.force)
         return self
 
 
@@ -129,16 +132,26 @@ def _check_devices(target: Target, devices: Sequence[str]) -> None:
             raise InputError(f"device {device} was named twice", remedy="name every device once")
 
 
-def _check_model(model: str) -> None:
+def check_model(model: str) -> None:
+    """Refuse a model of no known form.
+
+    Raises:
+        InputError: with what was seen.
+    """
     if usercode.is_function_name(model):
         _check_function(model)
-    elif model != "demo" and not model.startswith(("torchvision:", "timm:")):
+    elif model != "demo" and not model.startswith(("torchvision:", "timm:")) and not _is_made(Path(model)):
         hint = nearest(model, ["demo", "torchvision:", "timm:"])
         raise InputError(f"model {model!r} is nothing that is known{hint}", remedy=f"name {MODEL_FORMS}")
 
 
-def _check_files(weights: Path | None, data: str | None) -> None:
-    if weights is not None and not weights.is_file():
+def check_files(weights: Path | None, data: str | None) -> None:
+    """Refuse weights and data that are not there.
+
+    Raises:
+        InputError: with what was seen.
+    """
+    if weights is not None and not weights.is_file() and not _is_made(weights):
         problem = "is a folder" if weights.is_dir() else "does not exist"
         raise InputError(f"weights file {weights} {problem}", remedy="check the path given to --weights")
     if data is None or data == "demo":
@@ -152,6 +165,10 @@ def _check_files(weights: Path | None, data: str | None) -> None:
         )
 
 
+def _is_made(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _MADE)
+
+
 def _check_function(text: str) -> None:
     path = Path(text if text.endswith(".py") else text.rpartition(":")[0])
     if not path.is_file():
@@ -160,7 +177,12 @@ def _check_function(text: str) -> None:
         raise InputError(f"{text} does not say which function to call", remedy=f"write it like {text}:FUNCTION")
 
 
-def _check_input(shape: tuple[int, ...] | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
+def check_input(shape: tuple[int, ...] | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
+    """Refuse a shape or a normalisation that can't be.
+
+    Raises:
+        InputError: with what was seen.
+    """
     if shape is not None and (len(shape) < 2 or shape[0] != 1):
         text = "x".join(map(str, shape))
         raise InputError(
@@ -182,15 +204,24 @@ def _check_input(shape: tuple[int, ...] | None, mean: tuple[float, ...] | None, 
         )
 
 
-def _check_numbers(job: Job) -> None:
-    least = {"threads": 1, "epochs": 0, "align": 1, "rounds": 1, "max-drop": 0, "seed": 0}
+def check_least(job: object, least: Mapping[str, float]) -> None:
+    """Refuse numbers below their bounds: option -> the least that it may be.
+
+    Raises:
+        InputError: one is.
+    """
     for name, bound in least.items():
         value = getattr(job, name.replace("-", "_"))
         if value is not None and not value >= bound:  # not (value < bound): NaN is refused as well
             raise InputError(f"--{name} {value} is below {bound}", remedy=f"give --{name} {bound} or more")
 
 
-def _check_out(out: Path, *, may_exist: bool) -> None:
+def check_out(out: Path, *, may_exist: bool) -> None:
+    """Refuse a folder that can't be written, or may not be replaced.
+
+    Raises:
+        InputError: with what was seen.
+    """
     if out.exists() and not may_exist:
         raise InputError(
             f"output folder {out} exists already",

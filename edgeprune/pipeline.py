@@ -49,7 +49,9 @@ from edgeprune.pruning.compensate import compensate
 from edgeprune.pruning.slim import slim, slim_error
 from edgeprune.shipping import ship, versions
 from edgeprune.targets.target import find_target
+from edgeprune.teach import teach
 from edgeprune.training.loop import Recipe, evaluate, recover
+from edgeprune.trainjob import TrainJob
 from edgeprune.units import LatencyBudget
 from edgeprune.verification.onboard import read_verdict
 from edgeprune.verification.recheck import recheck, recheck_of
@@ -134,6 +136,15 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
             )
             work.finish(work.path("bundle"))
     return Result(document, verdict.exit_code)
+
+
+def train(job: TrainJob, progress: Progress = SILENT) -> Result:
+    """Train a network so that it can be pruned, and write the checkpoint.
+
+    Raises:
+        EdgePruneError: bad input, a cost that can't be reached, a training that diverged.
+    """
+    return Result(teach(job, progress))
 
 
 def plan(job: Job, progress: Progress = SILENT, budgets: Sequence[LatencyBudget] = ()) -> Result:

@@ -26,13 +26,15 @@ from edgeprune.latency.profile import fill
 from edgeprune.latency.rule import LONG
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.store import TableStore
-from edgeprune.latency.trust import Trust, check_table
+from edgeprune.latency.trust import Trust, vetted
 from edgeprune.progress import Progress
 from edgeprune.pruning.importance import scores as importance
+from edgeprune.pruning.importance import without_training
 from edgeprune.pruning.verify import verified
 from edgeprune.targets.target import find_target
 
 CALIBRATION_IMAGES = 512
+TRAINED = "trained"
 
 
 class Steps:
@@ -56,6 +58,7 @@ class Traced:
     benches: BenchGroup
     subject: Subject
     blueprint: Blueprint
+    criterion: str
     steps: Steps
 
 
@@ -117,15 +120,14 @@ def prepare(
         benches, subject, blueprint, steps = found.benches, found.subject, found.blueprint, found.steps
         graph = blueprint.graph
         store = TableStore()
-        trust = _trusted(blueprint, benches.first, store, progress)
+        trust = vetted(blueprint, benches.first, store, progress)
         table = fill(blueprint, benches, store, seed=job.seed, progress=progress)
         bench = benches.first
         dense = measured_now(bench, blueprint)
         steps.done("measure")
         with progress.step("scoring channels"):
-            criterion = job.criterion or ("obs" if subject.data is not None else "l2")
             batches = subject.data.calibration(CALIBRATION_IMAGES, job.seed) if subject.data is not None else None
-            scores = scores or importance(subject.model, graph, criterion, batches)
+            scores = scores or importance(subject.model, graph, found.criterion, batches, subject.importances)
             choice = Choice(
                 graph, scores, values_from_scores(graph, scores), job.align or find_target(job.target).align
             )
@@ -149,24 +151,10 @@ def traced(job: Job, progress: Progress, subject: Subject | None = None) -> Iter
             subject = subject or _subject(job)
             _check_images(job, benches.first, subject)
             steps.done("load")
-            blueprint = Blueprint(subject.model, verified(subject.model, _traced(job, subject)))
+            graph, criterion = _scored_by(job, subject, _traced(job, subject))
+            blueprint = Blueprint(subject.model, verified(subject.model, graph))
             steps.done("trace")
-        yield Traced(benches, subject, blueprint, steps)
-
-
-def _trusted(blueprint: Blueprint, bench: Bench, store: TableStore, progress: Progress) -> Trust:
-    """Check what the store has of this network before it is used, and say what came of it.
-
-    Raises:
-        TableError: what is there can't be trusted.
-    """
-    with progress.step("checking the latency table"):
-        found = check_table(blueprint, bench, store)
-    if found.status in ("stale", "missing"):
-        progress.say(f"Latency table: {found.sentence}; it is measured now.")
-        return found
-    progress.say(f"Latency table: {found.sentence}.")
-    return found.required(store, bench.fingerprint())
+        yield Traced(benches, subject, blueprint, criterion, steps)
 
 
 def _check_images(job: Job, bench: Bench, subject: Subject) -> None:
@@ -189,6 +177,20 @@ def _bench(job: Job, device: str) -> Bench:
 
 def _traced(job: Job, subject: Subject) -> ChannelGraph:
     return trace(subject.model, subject.example_inputs, lock=job.lock, allow_inexact=job.allow_inexact)
+
+
+def _scored_by(job: Job, subject: Subject, graph: ChannelGraph) -> tuple[ChannelGraph, str]:
+    """Return the criterion, and the graph without the groups that it says nothing about.
+
+    What training for pruning has given counts before all else; channels that it gave nothing stay.
+    """
+    by_data = "obs" if subject.data is not None else "l2"
+    if job.criterion not in (None, TRAINED) or not subject.importances:
+        return graph, job.criterion or by_data
+    rest = without_training(graph, subject.importances)
+    if job.criterion is None and len(rest) == len(graph.groups):
+        return graph, by_data
+    return graph.lock(rest, "training for pruning gave it no importance; --criterion takes another"), TRAINED
 
 
 def measured_now(bench: Bench, blueprint: Blueprint) -> Measurement:

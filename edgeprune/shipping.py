@@ -73,7 +73,7 @@ def ship(
         progress: where to show it.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    bundles.save(folder, small, plan, ready.subject.cuts)
+    bundles.save(folder, small, plan, ready.subject.cuts, ready.subject.structure)
     with progress.step("exporting"):
         fused = fuse(small, ready.graph.foldable)
         exported = export_onnx(fused, ready.graph.example_inputs).SerializeToString()

@@ -58,6 +58,18 @@ def parse_latencies(text: str) -> list[LatencyBudget]:
     return [parse_latency(part) for part in text.split(",")]
 
 
+def parse_share(text: str) -> float:
+    """Parse `40%` into 0.4.
+
+    Raises:
+        InputError: not a number with a percent sign.
+    """
+    match = re.fullmatch(_NUMBER + r"\s*%", text.strip())
+    if match is None or not math.isfinite(float(match[1])):
+        raise InputError(f"share {text!r} is not a number of percent", remedy="write it like 40%")
+    return float(match[1]) / 100
+
+
 def parse_bytes(text: str) -> int:
     """Parse `25MB`, `512KiB` ... into bytes.
 

@@ -18,9 +18,16 @@ from edgeprune.graph.plan import SCHEMA as PLAN
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.pruning.slim import cut
 from edgeprune.records import read_json, write_bytes, write_json
+from edgeprune.training.lapp import rebuild
 
 
-def save(folder: Path, small: nn.Module, plan: WidthPlan, before: Cuts | None = None) -> None:
+def save(
+    folder: Path,
+    small: nn.Module,
+    plan: WidthPlan,
+    before: Cuts | None = None,
+    structure: Mapping[str, Any] | None = None,
+) -> None:
     """Write `model.safetensors` and `plan.json`: all that `load` needs.
 
     Args:
@@ -28,18 +35,35 @@ def save(folder: Path, small: nn.Module, plan: WidthPlan, before: Cuts | None = 
         small: the compact network.
         plan: how it was cut.
         before: what had been cut already from the network that the code builds.
+        structure: what training had built into that network before any cut; None for nothing.
+
+    Raises:
+        InputError: the weights can't be written.
+    """
+    write_network(folder, small, (before or Cuts()).then(plan.cuts), structure, plan.to_json()["groups"])
+
+
+def write_network(
+    folder: Path,
+    model: nn.Module,
+    cuts: Cuts,
+    structure: Mapping[str, Any] | None,
+    groups: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the weights, and how the network follows from the one that the code builds.
 
     Raises:
         InputError: the weights can't be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        save_model(small, str(folder / "model.safetensors"))
+        save_model(model, str(folder / "model.safetensors"))
     except SafetensorError as error:  # its word for whatever the file system says
         raise InputError(
             f"{folder / 'model.safetensors'} can't be written: {error}", remedy="make room, or choose another folder"
         ) from error
-    write_json(folder / "plan.json", PLAN, {**plan.to_json(), **(before or Cuts()).then(plan.cuts).to_json()})
+    built = {"structure": dict(structure)} if structure is not None else {}
+    write_json(folder / "plan.json", PLAN, {"groups": dict(groups or {}), **cuts.to_json(), **built})
 
 
 def read_cuts(bundle: Path) -> Cuts:
@@ -51,14 +75,25 @@ def read_cuts(bundle: Path) -> Cuts:
     return Cuts.from_json(read_json(bundle / "plan.json", PLAN))
 
 
-def load(bundle: str | Path, model: nn.Module) -> nn.Module:
-    """Return the compact network of a bundle; `model` is the dense network's class, with any weights, and left alone.
+def read_structure(bundle: Path) -> dict[str, Any] | None:
+    """Return what training had built into the network of a bundle before it was cut; None for nothing.
 
     Raises:
-        InputError: not a bundle, or of another network.
+        InputError: not a bundle.
+    """
+    found: dict[str, Any] | None = read_json(bundle / "plan.json", PLAN).get("structure")
+    return found
+
+
+def load(bundle: str | Path, model: nn.Module) -> nn.Module:
+    """Return the network of a bundle or of a checkpoint; `model` is the dense one, with any weights, and left alone.
+
+    Raises:
+        InputError: neither of the two, or of another network.
     """
     folder = Path(bundle)
-    small = cut(model, read_cuts(folder))
+    structure = read_structure(folder)
+    small = cut(model if structure is None else rebuild(model, structure), read_cuts(folder))
     try:
         load_model(small, str(folder / "model.safetensors"))
     except (RuntimeError, SafetensorError, FileNotFoundError) as error:

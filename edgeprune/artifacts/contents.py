@@ -29,19 +29,32 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not is_bundle(folder):
         raise InputError(f"{folder} is not a bundle", remedy="name a folder that `edgeprune export` wrote")
     manifest = read_json(folder / "manifest.json", MANIFEST)
-    for name, digest in manifest["files"].items():
-        if not (folder / name).is_file():
-            raise InputError(f"{folder / name} is missing", remedy="export the bundle again")
-        if file_digest(folder / name) != digest:
-            raise InputError(f"{folder / name} was changed since the export", remedy="export the bundle again")
+    check_files(folder, manifest["files"], remedy="export the bundle again")
     return manifest
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     """Write `manifest.json` with the hash of every other file in the folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
-    digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
-    write_json(folder / "manifest.json", MANIFEST, {**content, "files": digests})
+    write_json(folder / "manifest.json", MANIFEST, {**content, "files": digests(folder, "manifest.json")})
+
+
+def digests(folder: Path, but: str) -> dict[str, str]:
+    """Return the hash of every file in a folder, by its path; `but` is left out."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != but)
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+
+
+def check_files(folder: Path, files: Mapping[str, str], *, remedy: str) -> None:
+    """Refuse a folder in which a file is missing or was changed.
+
+    Raises:
+        InputError: one is.
+    """
+    for name, digest in files.items():
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name} is missing", remedy=remedy)
+        if file_digest(folder / name) != digest:
+            raise InputError(f"{folder / name} was changed since it was written", remedy=remedy)
 
 
 def write_samples(path: Path, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:

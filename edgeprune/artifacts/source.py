@@ -7,9 +7,10 @@
 | `timm:NAME`        | a network of timm, without weights                                            | seldom        |
 | `FILE.py:FUNCTION` | what the user's function returns, with whatever weights it has                | yes           |
 | a bundle's folder  | the compact network in it, to be cut further                                  | no            |
+| a checkpoint's     | the network that `edgeprune train` ended with                                 | no            |
 
-A bundle may also be given as the weights of the network that it was made from. Nothing is ever downloaded. Another
-kind of source is a row in `_KINDS`.
+Both kinds of folders may also be given as the weights of the network that they were made from. Nothing is ever
+downloaded. Another kind of source is a row in `_KINDS`.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from __future__ import annotations
 import hashlib
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from edgeprune.artifacts import bundle as bundles
+from edgeprune.artifacts import checkpoint as checkpoints
 from edgeprune.artifacts.contents import is_bundle, read_manifest
 from edgeprune.artifacts.weights import load_weights
 from edgeprune.errors import InputError, MissingError, nearest
@@ -47,6 +50,9 @@ class Source:
         name: as a person would name it, such as `resnet56`.
         origin: what names the network that the code builds: for a bundle, what that was made from.
         cuts: what a bundle has already cut from that network.
+        structure: what training has built into that network before; None for nothing.
+        importances: tensor -> one number an output channel, where a training for pruning left them.
+        trained: it has weights from a file, or came with its own.
         model: the network, in eval mode, on the CPU; or the part of it that was asked for.
         input_shape: of the network's one input, the batch size first.
         inputs: what `model` is called with: random numbers, or what the part gets when the network runs on them.
@@ -59,6 +65,9 @@ class Source:
     name: str
     origin: str
     cuts: Cuts
+    structure: Mapping[str, Any] | None
+    importances: Mapping[str, np.ndarray]
+    trained: bool
     model: nn.Module
     input_shape: tuple[int, ...]
     inputs: tuple[torch.Tensor, ...]
@@ -79,6 +88,7 @@ class _Found:
     data: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    trained: bool = False
     code: bytes = b""
 
 
@@ -101,11 +111,11 @@ def load_source(
         MissingError: timm is not installed.
     """
     origin = text
-    if is_bundle(Path(text)):
+    if is_bundle(Path(text)) or checkpoints.is_checkpoint(Path(text)):
         if weights is not None:
-            raise InputError(f"the bundle {text} has weights of its own", remedy="leave out --weights")
+            raise InputError(f"{text} has weights of its own", remedy="leave out --weights")
         origin, weights = _origin(Path(text)), Path(text)
-    made = read_manifest(weights)["source"] if weights is not None and weights.is_dir() else {}
+    made, importances = _made(weights) if weights is not None and weights.is_dir() else ({}, {})
     submodule = submodule or made.get("submodule", "")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -131,6 +141,9 @@ def load_source(
         name=f"{found.name}.{submodule}" if submodule else found.name,
         origin=origin,
         cuts=bundles.read_cuts(weights) if weights is not None and made else Cuts(),
+        structure=bundles.read_structure(weights) if weights is not None and made else None,
+        importances=importances,
+        trained=found.trained or weights is not None,
         model=model,
         input_shape=tuple(shape),
         inputs=inputs,
@@ -157,25 +170,36 @@ def part_of(model: nn.Module, name: str, inputs: tuple[Any, ...]) -> tuple[nn.Mo
     return part, tuple(one.clone() for one in captured)
 
 
-def _origin(bundle: Path) -> str:
-    """Return what names the network that a bundle was made from.
+def _made(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return what a bundle or a checkpoint was made from, and the importances that it brings.
 
     Raises:
-        InputError: that would execute code which only the bundle names.
+        InputError: neither of the two, or a file of it is missing or was changed.
     """
-    origin = str(read_manifest(bundle)["source"]["model"])
+    if checkpoints.is_checkpoint(folder):
+        content = checkpoints.read(folder)
+        return content["source"], checkpoints.importances(content)
+    return read_manifest(folder)["source"], {}
+
+
+def _origin(folder: Path) -> str:
+    """Return what names the network that a bundle or a checkpoint was made from.
+
+    Raises:
+        InputError: that would execute code which only the folder names.
+    """
+    origin = str(_made(folder)[0]["model"])
     if is_function_name(origin):
         raise InputError(
-            f"the network of {bundle} is built by {origin}, and code is executed only where it is named",
-            remedy=f"give {origin} --weights {bundle}",
+            f"the network of {folder} is built by {origin}, and code is executed only where it is named",
+            remedy=f"give {origin} --weights {folder}",
         )
     return origin
 
 
 def _demo(text: str) -> _Found:
-    return _Found(
-        "demo", demo_model(), DEMO_INPUT, data="demo", mean=DIGITS_NORMALISATION.mean, std=DIGITS_NORMALISATION.std
-    )
+    mean, std = DIGITS_NORMALISATION.mean, DIGITS_NORMALISATION.std
+    return _Found("demo", demo_model(), DEMO_INPUT, data="demo", mean=mean, std=std, trained=True)
 
 
 def _torchvision(text: str) -> _Found:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -34,6 +35,9 @@ class Subject:
         digest: hash of the weights and the structure.
         input_shape: of the input of the network that the code builds.
         submodule: the part of that network that `model` is; empty for all of it.
+        structure: what training has built into that network before any cut; None for nothing.
+        importances: tensor -> one number an output channel, where a training for pruning left them.
+        trained: the weights are from a file, or came with the network.
     """
 
     name: str
@@ -45,6 +49,9 @@ class Subject:
     digest: str
     input_shape: tuple[int, ...] = ()
     submodule: str = ""
+    structure: Mapping[str, Any] | None = None
+    importances: Mapping[str, np.ndarray] = field(default_factory=dict)
+    trained: bool = True
 
 
 def load_subject(
@@ -82,6 +89,9 @@ def load_subject(
         source.digest,
         source.input_shape,
         source.submodule,
+        source.structure,
+        source.importances,
+        source.trained,
     )
 
 

@@ -19,6 +19,8 @@ from edgeprune.records import read_json, write_json
 JOB = "edgeprune.job/1"
 STEP = "edgeprune.step/1"
 
+_OURS = ("manifest.json", "training.json")
+
 
 class Workspace:
     """The hidden folder of one run.
@@ -38,9 +40,12 @@ class Workspace:
         if out.exists() and any(out.iterdir()):
             if not force:
                 raise InputError(f"output folder {out} exists already", remedy="give --force to replace it")
-            if not (out / "manifest.json").is_file():
-                raise InputError(f"{out} holds something that is not a bundle", remedy="name another folder with --out")
-        self.folder = out.parent / f".{out.name}.partial"
+            if not any((out / name).is_file() for name in _OURS):
+                raise InputError(
+                    f"{out} holds something that is neither a bundle nor a checkpoint",
+                    remedy="name another folder with --out",
+                )
+        self.folder = self.folder_of(out)
         self._made: list[Path] = []
         asked = json.loads(json.dumps(job))
         if resume and (self.folder / "job.json").exists():
@@ -62,6 +67,11 @@ class Workspace:
             raise InputError(
                 f"{self.folder} can't be written: {error.strerror}", remedy="choose another folder with --out"
             ) from error
+
+    @staticmethod
+    def folder_of(out: Path) -> Path:
+        """Return the hidden folder of the run that makes `out`."""
+        return out.parent / f".{out.name}.partial"
 
     def once(self, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """Return what `work` returned, now or in the run that is resumed; it must be JSON."""

@@ -55,7 +55,7 @@ def foreseen(error: BaseException, arguments: Sequence[str]) -> EdgePruneError:
 
 def continue_with(arguments: Sequence[str]) -> str:
     """Return how the run with these arguments is taken up again."""
-    if "export" not in arguments or "--dry-run" in arguments:
+    if not {"export", "train"} & set(arguments) or "--dry-run" in arguments:
         return f"run it again: {shlex.join(['edgeprune', *arguments])}"
     kept = [word for word in arguments if word not in ("--force", "--resume")]
     return f"continue with: {shlex.join(['edgeprune', *kept, '--resume'])}"

@@ -18,10 +18,11 @@ from edgeprune.cli.output import reserve_stdout, stop_writing
 from edgeprune.cli.plan import plan
 from edgeprune.cli.profile import profile
 from edgeprune.cli.targets import targets
+from edgeprune.cli.train import train
 from edgeprune.cli.verbs import add_verb, options_of
 from edgeprune.cli.verify import verify
 
-VERBS: dict[str, Any] = {verb.__name__: verb for verb in (targets, doctor, profile, plan, export, verify)}
+VERBS: dict[str, Any] = {verb.__name__: verb for verb in (targets, doctor, profile, plan, train, export, verify)}
 
 
 def main() -> NoReturn:

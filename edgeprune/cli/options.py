@@ -13,14 +13,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from edgeprune import trainjob
 from edgeprune.errors import InputError
 from edgeprune.job import MODEL_FORMS, Job, default_out
 from edgeprune.targets.devices import check_reach
 from edgeprune.targets.target import find_target
-from edgeprune.units import parse_floats, parse_latency, parse_shape
+from edgeprune.trainjob import TrainJob
+from edgeprune.units import parse_floats, parse_latency, parse_shape, parse_share
 
 # Said here once more, since the table itself needs torch; a test compares the two.
-CRITERIA = "taylor, obs, l1, l2, bn_scale, group_taylor, group_l1, group_l2"
+CRITERIA = "taylor, obs, l1, l2, bn_scale, trained, group_taylor, group_l1, group_l2"
 
 
 def _flag(name: str, says: str) -> Any:
@@ -40,6 +42,22 @@ _DEVICE = _value("D", "Where to measure: local or ssh://user@host[:port].")
 _DEVICES = _value(
     "D", "Where to measure: local or ssh://user@host[:port]. May be repeated: equal devices share the table."
 )
+
+_MODEL = _argument("MODEL", f"{MODEL_FORMS}, or a folder that export or train wrote.")
+_WEIGHTS = _value("FILE", ".safetensors, or a .pt/.pth state dict; or a folder that export or train wrote.")
+_INPUT = _value("SHAPE", "Of one call, like 1x3x224x224.")
+_SEED = _value("N", "Of everything that is drawn.")
+_PRECISION = _value(None, "Of the engine.", show_default="the target's own")
+_PRECISION_OR_AUTO = _value(
+    None, "Of the engine; export's auto keeps most of the network.", show_default="the target's own"
+)
+_THREADS = _value("N", "For the runtime.", show_default="the target's own")
+_DATA = _value("D", "Folder with train/ and val/, FILE.npz, FILE.py:FUNCTION or demo.")
+_MEAN = _value("M,M,M", "A channel's mean, of pixels in [0, 1].")
+_STD = _value("S,S,S", "A channel's deviation, of pixels in [0, 1].")
+_RESUME = _flag("--resume", "Pick up an interrupted run.")
+_Precision = Literal["fp32", "bf16", "fp16", "int8"]
+_PrecisionOrAuto = Literal["fp32", "bf16", "fp16", "int8", "auto"]
 
 
 @dataclass(frozen=True)
@@ -84,17 +102,14 @@ class VerifyOptions(Common):
 class NetworkOptions(Common):
     """A network, a device, and which widths are asked about."""
 
-    model: Annotated[str | None, _argument("MODEL", f"{MODEL_FORMS}.")] = None
-    weights: Annotated[Path | None, _value("FILE", ".safetensors, or a .pt/.pth state dict.")] = None
-    input: Annotated[str | None, _value("SHAPE", "Of one call, like 1x3x224x224.")] = None
+    model: Annotated[str | None, _MODEL] = None
+    weights: Annotated[Path | None, _WEIGHTS] = None
+    input: Annotated[str | None, _INPUT] = None
     submodule: Annotated[str | None, _value("NAME", "Make this part alone smaller, such as backbone.")] = None
-    seed: Annotated[int, _value("N", "Of everything that is drawn.")] = 0
+    seed: Annotated[int, _SEED] = 0
     target: Annotated[str | None, _TARGET] = None
-    precision: Annotated[
-        Literal["fp32", "bf16", "fp16", "int8", "auto"] | None,
-        _value(None, "Of the engine; export's auto keeps most of the network.", show_default="the target's own"),
-    ] = None
-    threads: Annotated[int | None, _value("N", "For the runtime.", show_default="the target's own")] = None
+    precision: Annotated[_PrecisionOrAuto | None, _PRECISION_OR_AUTO] = None
+    threads: Annotated[int | None, _THREADS] = None
     device: Annotated[list[str], _DEVICES] = field(default_factory=lambda: ["local"])
     lock: Annotated[list[str], _value("PATTERN", "Module names never narrowed. May be repeated.")] = field(
         default_factory=list
@@ -149,11 +164,12 @@ class PlanOptions(NetworkOptions):
     """What `plan` takes: a network on a device, a latency, and the data that tell which channels matter."""
 
     latency: Annotated[str | None, _value("L", "10ms, 800us, or 60% of the dense network's own.")] = None
-    data: Annotated[str | None, _value("D", "Folder with train/ and val/, FILE.npz, FILE.py:FUNCTION or demo.")] = None
-    mean: Annotated[str | None, _value("M,M,M", "A channel's mean, of pixels in [0, 1].")] = None
-    std: Annotated[str | None, _value("S,S,S", "A channel's deviation, of pixels in [0, 1].")] = None
+    data: Annotated[str | None, _DATA] = None
+    mean: Annotated[str | None, _MEAN] = None
+    std: Annotated[str | None, _STD] = None
     criterion: Annotated[
-        str | None, _value("C", f"What scores the channels: {CRITERIA}; by default obs, without data l2.")
+        str | None,
+        _value("C", f"What scores the channels: {CRITERIA}; by default what training gave, else obs, without data l2."),
     ] = None
 
     def job(self) -> Job:
@@ -188,7 +204,7 @@ class ExportOptions(PlanOptions):
     max_drop: Annotated[float | None, _value("POINTS", "Accuracy that may be lost; more ends with exit 6.")] = None
     rounds: Annotated[int, _value("N", "Networks that are measured to close in on the budget, at most.")] = 6
     dry_run: Annotated[bool, _flag("--dry-run", "Stop after the plan; write nothing.")] = False
-    resume: Annotated[bool, _flag("--resume", "Pick up an interrupted run.")] = False
+    resume: Annotated[bool, _RESUME] = False
     force: Annotated[bool, _flag("--force", "Replace what is in the bundle's folder.")] = False
     allow_unverified: Annotated[bool, _flag("--allow-unverified", "Exit 0 though nothing could be measured.")] = False
 
@@ -206,4 +222,81 @@ class ExportOptions(PlanOptions):
             resume=self.resume,
             force=self.force,
             allow_unverified=self.allow_unverified,
+        )
+
+
+@dataclass(frozen=True)
+class TrainOptions(Common):
+    """What `train` takes."""
+
+    model: Annotated[str | None, _MODEL] = None
+    method: Annotated[str | None, _value("M", f"{', '.join(trainjob.METHODS)}.")] = None
+    data: Annotated[str | None, _DATA] = None
+    epochs: Annotated[int, _value("N", "Passes over the training images.")] = 30
+    out: Annotated[Path | None, _value("DIR", "The checkpoint's folder.", show_default="runs/MODEL-METHOD")] = None
+    weights: Annotated[Path | None, _WEIGHTS] = None
+    start: Annotated[
+        str | None, _value("S", "scratch draws all weights anew; or trained.", show_default="as MODEL comes")
+    ] = None
+    input: Annotated[str | None, _INPUT] = None
+    mean: Annotated[str | None, _MEAN] = None
+    std: Annotated[str | None, _STD] = None
+    batch_size: Annotated[int, _value("N", "Images a step, of all processes together.")] = 64
+    learning_rate: Annotated[
+        float | None, _value("R", "The largest.", show_default="0.1 from scratch, 0.01 from trained weights")
+    ] = None
+    weight_decay: Annotated[float, _value("W", "On all weights but biases and scales.")] = 1e-4
+    strength: Annotated[float | None, _value("X", "Of the penalty (rni, slimming).", show_default="1e-4")] = None
+    shift: Annotated[float | None, _value("B", "Where the penalty presses (rni).", show_default="0")] = None
+    macs: Annotated[str | None, _value("SHARE", "MACs that are left (lapp), like 40%.")] = None
+    latency: Annotated[str | None, _value("L", "In place of --macs: 5ms, or 60% of the dense network's own.")] = None
+    removes: Annotated[str | None, _value("R", "filters or channels (lapp).", show_default="filters")] = None
+    bypass: Annotated[str | None, _value("B", f"{', '.join(trainjob.BYPASSES)} (lapp).", show_default="pointwise")] = (
+        None
+    )
+    target: Annotated[str | None, _TARGET] = None
+    precision: Annotated[_Precision | None, _PRECISION] = None
+    threads: Annotated[int | None, _THREADS] = None
+    device: Annotated[str, _DEVICE] = "local"
+    seed: Annotated[int, _SEED] = 0
+    resume: Annotated[bool, _RESUME] = False
+    force: Annotated[bool, _flag("--force", "Replace what is in the checkpoint's folder.")] = False
+
+    def job(self) -> TrainJob:
+        """Return the job that these options describe; `checked()` is the caller's.
+
+        Raises:
+            InputError: no model or no method, or a text that is no number.
+        """
+        if self.model is None:
+            raise InputError("no MODEL was named", remedy=f"name {MODEL_FORMS}, here or as model in edgeprune.toml")
+        if self.method is None:
+            raise InputError("no method was named", remedy=f"add --method {' or '.join(trainjob.METHODS)}")
+        return TrainJob(
+            model=self.model,
+            method=self.method,
+            out=self.out or trainjob.default_out(self.model, self.method),
+            data=self.data,
+            weights=self.weights,
+            input_shape=None if self.input is None else parse_shape(self.input),
+            mean=None if self.mean is None else parse_floats(self.mean),
+            std=None if self.std is None else parse_floats(self.std),
+            start=self.start,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            strength=self.strength,
+            shift=self.shift,
+            macs=None if self.macs is None else parse_share(self.macs),
+            latency=None if self.latency is None else parse_latency(self.latency),
+            target=self.target,
+            precision=self.precision,
+            threads=self.threads,
+            device=self.device,
+            removes=self.removes,
+            bypass=self.bypass,
+            seed=self.seed,
+            resume=self.resume,
+            force=self.force,
         )

@@ -24,7 +24,7 @@ class Call:
         outputs: shapes of the tensors that come out.
         labels: where to tie and lock.
         where: the module that calls it.
-        sizes: the attributes of modules that are among the arguments.
+        integers: all that the code gave, in order; those that came from attributes of modules are `Size`s.
     """
 
     op: str
@@ -32,7 +32,7 @@ class Call:
     outputs: tuple[tuple[int, ...], ...]
     labels: Labels
     where: str = ""
-    sizes: tuple[Size, ...] = ()
+    integers: tuple[int, ...] = ()
 
     def tensor(self, *names: str) -> Value:
         """Return the first of the named arguments that is a tensor."""
@@ -69,12 +69,10 @@ class Call:
         return self.dims(name, of=of)[0]
 
     def origins(self, values: Sequence[int]) -> list[Size | None]:
-        """Return for each of the argument's `values` the attribute that it came from, if any."""
-        left = list(self.sizes)
-        found = [next((size for size in left if size == value), None) for value in values]
-        if len(set(values)) < len(values) == len(left) and [*values] == left:
-            return list(left)
-        return found
+        """Return the attribute that each of the `values` came from, which the code gave one behind the other."""
+        runs = [self.integers[at : at + len(values)] for at in range(len(self.integers) - len(values) + 1)]
+        found = [[one if isinstance(one, Size) else None for one in run] for run in runs if list(run) == list(values)]
+        return max(found, key=lambda run: len(run) - run.count(None), default=[None] * len(values))
 
     def keeps_size(self, size: Size | None, ids: np.ndarray | None) -> None:
         """Say that the attribute that `size` came from is the number of these channels; None can't change."""

@@ -13,12 +13,10 @@ from edgeprune.graph.labels import Factor, Value, reshape_factors
 def reshape(call: Call) -> Factors:
     """Follow channels through any factorisation of the shape; what attributes say of it, they must go on saying."""
     found = reshape_factors(call.x, call.outputs[0], call.labels)
-    if call.sizes:
-        out = Value(call.outputs[0], found)
-        given = call.args.get("shape", call.args.get("size", call.args.get("sizes")))
-        for size in set(call.origins(given if isinstance(given, list) else [])) - {None}:
-            for dim in [at for at, one in enumerate(out.shape) if one == size]:
-                call.keeps_size(size, _along(out.factor_at(dim), dim))
+    given = call.args.get("shape", call.args.get("size", []))
+    out = Value(call.outputs[0], found)
+    for dim, origin in enumerate(call.origins(given) if len(given) == len(out.shape) else []):
+        call.keeps_size(origin, _along(out.factor_at(dim), dim))
     return found
 
 

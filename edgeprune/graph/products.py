@@ -39,8 +39,8 @@ def convolution(call: Call) -> Factors:
         call.labels.tie(x_ids.reshape(groups, -1), whole[:, :1])
         if transposed:
             call.same(x_ids, rows, f"weight of {call.op} is no parameter")
-        origin = next((size for size in reversed(call.sizes) if size == groups), None)
-        call.keeps_size(origin or Size(groups, f"{call.where}.groups"), whole[:, 0])
+        given = next((one for one in reversed(call.integers) if one == groups), groups)
+        call.keeps_size(given if isinstance(given, Size) else Size(groups, f"{call.where}.groups"), whole[:, 0])
     if bias is not None:
         call.same(w_out, call.channel(bias, 0), f"bias of {call.op} is no parameter")
     return (*_positions(call, Value(x.shape, x.without([dim])), dim + 1), Factor((dim,), w_out))

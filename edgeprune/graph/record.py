@@ -35,7 +35,7 @@ class Recording:
 
     Attributes:
         nodes: in the order of execution; `meta["val"]` is what a node gives, `meta["nn_module_stack"]` says where,
-            `meta["sizes"]` which attributes of modules are among the arguments.
+            `meta["integers"]` what numbers the code gave.
         names: the nodes that are parameters and buffers -> their names.
         inputs: the nodes that are the network's inputs.
     """
@@ -144,7 +144,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         node = self.graph.call_function(func, tuple(map(self._as_nodes, args)), self._as_nodes(kwargs))
-        node.meta.update(nn_module_stack=self._stack, sizes=self.sizes.now)
+        node.meta.update(nn_module_stack=self._stack, integers=self.sizes.now)
         result = _computed(func, args, kwargs)
         node.meta["val"] = result
         if isinstance(result, Tensor):

@@ -84,22 +84,22 @@ def set_sizes(model: nn.Module, values: Mapping[str, int]) -> None:
 
 
 class SizesGiven(TorchFunctionMode):
-    """While it is active, `now` holds the sizes that the call in progress was given, in the order of its arguments."""
+    """While it is active, `now` holds the integers given to the call in progress, those of attributes as `Size`s."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now: tuple[Size, ...] = ()
+        self.now: tuple[int, ...] = ()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before, self.now = self.now, tuple(_sizes_in((args, kwargs or {})))
+        before, self.now = self.now, tuple(_integers_in((args, kwargs or {})))
         try:
             return func(*args, **(kwargs or {}))
         finally:
             self.now = before
 
 
-def _sizes_in(value: Any) -> Sequence[Size]:
-    if isinstance(value, Size):
+def _integers_in(value: Any) -> Sequence[int]:
+    if isinstance(value, int) and not isinstance(value, bool):
         return [value]
     if isinstance(value, slice):
         value = (value.start, value.stop, value.step)
@@ -107,4 +107,4 @@ def _sizes_in(value: Any) -> Sequence[Size]:
         value = value.values()
     elif not isinstance(value, list | tuple):
         return []
-    return [size for one in value for size in _sizes_in(one)]
+    return [number for one in value for number in _integers_in(one)]

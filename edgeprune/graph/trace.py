@@ -185,8 +185,8 @@ class _Walk:
             parent: Any = self.values[node.args[0]]  # type: ignore[index]
             return parent[cast(int, node.args[1])] if isinstance(parent, list) else parent
         given = arguments(node, self.values.get)
-        sizes = node.meta.get("sizes", ())
-        call = Call(op_name(node), given, shapes_of(node), self.labels, self._prefix + module_of(node), sizes)
+        integers = node.meta.get("integers", ())
+        call = Call(op_name(node), given, shapes_of(node), self.labels, self._prefix + module_of(node), integers)
         if not call.outputs:
             self._note_order(call)
             return None  # an assertion, a size

@@ -20,6 +20,7 @@ from edgeprune.latency.profile import NetworkSource, signature_of
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import LatencyTable, NetworkRecord
+from edgeprune.progress import SILENT, Progress
 from edgeprune.runtimes.registry import find_record
 from edgeprune.targets.target import Fingerprint
 from edgeprune.units import format_percent
@@ -86,6 +87,21 @@ class Trust:
             f"the latency table can't be trusted: {self.sentence}",
             remedy=f"see what changed (edgeprune doctor), or measure again: move {store.folder(fingerprint)} away",
         )
+
+
+def vetted(source: NetworkSource, bench: Bench, store: TableStore, progress: Progress = SILENT) -> Trust:
+    """Check what the store has of a network before it is used, and say what came of it.
+
+    Raises:
+        TableError: what is there can't be trusted.
+    """
+    with progress.step("checking the latency table"):
+        found = check_table(source, bench, store)
+    if found.status in ("stale", "missing"):
+        progress.say(f"Latency table: {found.sentence}; it is measured now.")
+        return found
+    progress.say(f"Latency table: {found.sentence}.")
+    return found.required(store, bench.fingerprint())
 
 
 def check_table(source: NetworkSource, bench: Bench, store: TableStore) -> Trust:

@@ -7,6 +7,7 @@
 | l1                               | sum of |w| over the weights that make it and that read it                       |
 | l2                               | square root of the sum of w^2 over the same weights                             |
 | bn_scale                         | sum of |gamma| over its BatchNorms                                              |
+| trained                          | sum of what training with RNI, slimming or LAPP gave to what makes it           |
 | group_taylor, group_l1, group_l2 | the same, divided by the group's mean: compares channels within a group only    |
 
 Taylor is how much the loss would change, to first order, if nothing read the channel any more. BatchNorm's
@@ -34,7 +35,8 @@ from edgeprune.pruning.surgeon import obs
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Scores = dict[str, np.ndarray]
-_Score = Callable[[nn.Module, ChannelGraph, Batches], Scores]
+Trained = Mapping[str, np.ndarray]
+_Score = Callable[[nn.Module, ChannelGraph, "Given"], Scores]
 
 # The dimension of a weight along which it reads channels.
 _READS: tuple[tuple[type[nn.Module], int], ...] = (
@@ -49,21 +51,37 @@ _READS: tuple[tuple[type[nn.Module], int], ...] = (
 
 
 @dataclass(frozen=True)
+class Given:
+    """What a criterion may look at beside the network: batches, and tensor -> one importance an output channel."""
+
+    batches: Batches = ()
+    trained: Trained | None = None
+
+
+@dataclass(frozen=True)
 class Criterion:
     """A way to score channels.
 
     Attributes:
         title: one line for a person.
         needs_data: whether it looks at batches.
-        score: (model in eval mode, graph, batches) -> group -> one score a channel.
+        score: (model in eval mode, graph, what is given) -> group -> one score a channel.
+        needs_training: whether it looks at what training gave.
     """
 
     title: str
     needs_data: bool
     score: _Score
+    needs_training: bool = False
 
 
-def scores(model: nn.Module, graph: ChannelGraph, criterion: str = "taylor", batches: Batches | None = None) -> Scores:
+def scores(
+    model: nn.Module,
+    graph: ChannelGraph,
+    criterion: str = "taylor",
+    batches: Batches | None = None,
+    trained: Trained | None = None,
+) -> Scores:
     """Score every channel of every group; `model`, its gradients and its modes stay as they are.
 
     Args:
@@ -71,12 +89,13 @@ def scores(model: nn.Module, graph: ChannelGraph, criterion: str = "taylor", bat
         graph: its channel groups.
         criterion: a name in `CRITERIA`.
         batches: (images, labels) pairs, for a criterion that needs data; moved to where the model is.
+        trained: tensor -> one importance an output channel, for the criterion `trained`.
 
     Returns:
         Group -> float64 array (channels,), in the order of the group's channels.
 
     Raises:
-        InputError: an unknown criterion, no batches for one that needs them, or scores that are not finite.
+        InputError: an unknown criterion, nothing of what it needs, or scores that are not finite.
     """
     if criterion not in CRITERIA:
         raise InputError(
@@ -84,10 +103,15 @@ def scores(model: nn.Module, graph: ChannelGraph, criterion: str = "taylor", bat
         )
     chosen = CRITERIA[criterion]
     if chosen.needs_data and batches is None:
-        without = [name for name, one in CRITERIA.items() if not one.needs_data]
+        without = [name for name, one in CRITERIA.items() if not one.needs_data and not one.needs_training]
         raise InputError(f"criterion {criterion!r} needs data", remedy=f"give --data, or use {', '.join(without)}")
+    if chosen.needs_training and not trained:
+        raise InputError(
+            f"criterion {criterion!r} needs a network that was trained to be pruned",
+            remedy="name a folder that `edgeprune train` wrote, or use another criterion",
+        )
     with eval_mode(model):
-        found = chosen.score(model, graph, batches if batches is not None else ())
+        found = chosen.score(model, graph, Given(batches if batches is not None else (), trained))
     for name, values in found.items():
         if not np.isfinite(values).all():
             raise InputError(
@@ -96,28 +120,52 @@ def scores(model: nn.Module, graph: ChannelGraph, criterion: str = "taylor", bat
     return found
 
 
-def _l1(model: nn.Module, graph: ChannelGraph, batches: Batches) -> Scores:
+def without_training(graph: ChannelGraph, trained: Trained) -> list[str]:
+    """Return the groups that training gave no importance: nothing that makes their channels has one."""
+    return [group.name for group in graph if not _given_slots(group, trained)]
+
+
+def _given_slots(group: ChannelGroup, trained: Trained) -> list[Slot]:
+    return [slot for slot in group.slots if slot.dim == 0 and slot.tensor in trained]
+
+
+def _trained(model: nn.Module, graph: ChannelGraph, given: Given) -> Scores:
+    found = {}
+    for group in graph:
+        total = np.zeros(group.channels)
+        for slot in _given_slots(group, given.trained or {}):
+            importances = np.asarray((given.trained or {})[slot.tensor], dtype=np.float64)
+            total[slot.first : slot.first + len(slot.index)] += importances[slot.index].sum(axis=1)
+        found[group.name] = total
+    return found
+
+
+def _l1(model: nn.Module, graph: ChannelGraph, given: Given) -> Scores:
     sizes = {name: size for name, size in _entries(model, torch.abs).items() if size.ndim > 1}
     return {group.name: _summed(group, sizes) for group in graph}
 
 
-def _l2(model: nn.Module, graph: ChannelGraph, batches: Batches) -> Scores:
+def _l2(model: nn.Module, graph: ChannelGraph, given: Given) -> Scores:
     squares = {name: square for name, square in _entries(model, torch.square).items() if square.ndim > 1}
     return {group.name: np.sqrt(_summed(group, squares)) for group in graph}
 
 
-def _bn_scale(model: nn.Module, graph: ChannelGraph, batches: Batches) -> Scores:
+def _bn_scale(model: nn.Module, graph: ChannelGraph, given: Given) -> Scores:
     norms = [name for name, module in model.named_modules(remove_duplicate=False) if isinstance(module, _BatchNorm)]
     scales = {f"{name}.weight" for name in norms}
     sizes = {name: size for name, size in _entries(model, torch.abs).items() if name in scales}
     return {group.name: _summed(group, sizes) for group in graph}
 
 
-def _taylor(model: nn.Module, graph: ChannelGraph, batches: Batches) -> Scores:
+def _obs(model: nn.Module, graph: ChannelGraph, given: Given) -> Scores:
+    return obs(model, graph, given.batches)
+
+
+def _taylor(model: nn.Module, graph: ChannelGraph, given: Given) -> Scores:
     reading = {group.name: _reading(model, group) for group in graph}
     totals = {group.name: np.zeros(group.channels) for group in graph}
     count = 0
-    for products in _gradient_times_weight(model, batches):
+    for products in _gradient_times_weight(model, given.batches):
         count += 1
         for group in graph:
             totals[group.name] += np.abs(_summed(group, products, reading[group.name]))
@@ -192,18 +240,19 @@ def _summed(group: ChannelGroup, entries: Mapping[str, Tensor], slots: tuple[Slo
 def _per_group(score: _Score) -> _Score:
     """Return the criterion with each group's scores divided by their mean; a group of zeros stays as it is."""
 
-    def relative(model: nn.Module, graph: ChannelGraph, batches: Batches) -> Scores:
-        return {name: values / (values.mean() or 1.0) for name, values in score(model, graph, batches).items()}
+    def relative(model: nn.Module, graph: ChannelGraph, given: Given) -> Scores:
+        return {name: values / (values.mean() or 1.0) for name, values in score(model, graph, given).items()}
 
     return relative
 
 
 CRITERIA: Mapping[str, Criterion] = {
     "taylor": Criterion("change of the loss without the channel, to first order", True, _taylor),
-    "obs": Criterion("change of the logits without the channel, the layers that read it refitted", True, obs),
+    "obs": Criterion("change of the logits without the channel, the layers that read it refitted", True, _obs),
     "l1": Criterion("sum of the weights' sizes", False, _l1),
     "l2": Criterion("length of the weights", False, _l2),
     "bn_scale": Criterion("size of the BatchNorm scales", False, _bn_scale),
+    "trained": Criterion("what training with rni, slimming or lapp gave it", False, _trained, needs_training=True),
     "group_taylor": Criterion("taylor, relative to the group's mean", True, _per_group(_taylor)),
     "group_l1": Criterion("l1, relative to the group's mean", False, _per_group(_l1)),
     "group_l2": Criterion("l2, relative to the group's mean", False, _per_group(_l2)),

@@ -319,6 +319,25 @@ def _tables(document: Document, verbose: bool) -> Lines:
     yield Text(f"{document['done'].capitalize()}: {document['folder']}")
 
 
+def _train(document: Document, verbose: bool) -> Lines:
+    accuracy = document["accuracy"]
+    yield Text(
+        f"Trained with {document['method']} for {document['epochs']} epochs: "
+        f"accuracy {format_percent(accuracy['last'])} (best epoch {format_percent(accuracy['best'])}), "
+        f"loss {document['loss']:.3f}, {format_seconds(document['seconds'])}.",
+        style="bold green",
+    )
+    macs, params = document["macs"], document["params"]
+    if macs["trained"] != macs["dense"]:
+        yield Text(
+            f"MACs {format_count(macs['dense'])} to {format_count(macs['trained'])}, "
+            f"parameters {format_count(params['dense'])} to {format_count(params['trained'])}"
+        )
+    elif document["left"] < 1:
+        yield Text(f"Channels above a fiftieth of the largest importance: {format_percent(document['left'])}")
+    yield Text(f"Checkpoint: {document['checkpoint']}")
+
+
 def _doctor(document: Document, verbose: bool) -> Lines:
     table = Table("what", "found", "what would mend it", box=SIMPLE_HEAD)
     for finding in document["findings"]:
@@ -357,5 +376,6 @@ RENDERERS: Mapping[str, Callable[[Document, bool], Lines]] = {
     "edgeprune.profile": _profile,
     "edgeprune.tables": _tables,
     "edgeprune.targets": _targets,
+    "edgeprune.train": _train,
     "edgeprune.verify": _export,
 }

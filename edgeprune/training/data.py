@@ -22,7 +22,7 @@ import torch
 
 from edgeprune.errors import InputError, MissingError
 from edgeprune.training.folders import ImageFolders
-from edgeprune.training.images import Augmentation, Batch, ImageArrays, Normalisation
+from edgeprune.training.images import ALL, Augmentation, Batch, ImageArrays, Normalisation, Share
 from edgeprune.usercode import call_function, is_function_name
 
 _KEYS = ("x_train", "y_train", "x_val", "y_val")
@@ -59,8 +59,10 @@ class Data(Protocol):
     def train_steps(self, batch_size: int) -> int:
         """Return how many batches an epoch has; a last, smaller one is left out (BatchNorm needs full ones)."""
 
-    def train_batches(self, batch_size: int, epoch: int, seed: int, augment: bool = True) -> Iterable[Batch]:
-        """Yield one epoch in random order; the same (seed, epoch) gives the same batches again."""
+    def train_batches(
+        self, batch_size: int, epoch: int, seed: int, augment: bool = True, share: Share = ALL
+    ) -> Iterable[Batch]:
+        """Yield one epoch in random order, `share` of every batch; the same (seed, epoch) gives the same batches."""
 
     def val_batches(self, batch_size: int) -> Iterable[Batch]:
         """Yield every validation image once, always in the same order."""
@@ -211,8 +213,12 @@ class Loaders:
     def train_steps(self, batch_size: int) -> int:
         return len(self.train)
 
-    def train_batches(self, batch_size: int, epoch: int, seed: int, augment: bool = True) -> Iterator[Batch]:
-        yield from self.train
+    def train_batches(
+        self, batch_size: int, epoch: int, seed: int, augment: bool = True, share: Share = ALL
+    ) -> Iterator[Batch]:
+        for images, labels in self.train:
+            part = share.part(len(labels))
+            yield images[part], labels[part]
 
     def val_batches(self, batch_size: int) -> Iterator[Batch]:
         yield from self.val

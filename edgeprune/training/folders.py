@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from edgeprune.errors import InputError
-from edgeprune.training.images import CALIBRATION_BATCH, Batch, Normalisation, generator, stream_seed
+from edgeprune.training.images import ALL, CALIBRATION_BATCH, Batch, Normalisation, Share, generator, stream_seed
 
 
 class ImageFolders:
@@ -64,11 +64,15 @@ class ImageFolders:
     def train_steps(self, batch_size: int) -> int:
         return max(1, self.train_size // batch_size)
 
-    def train_batches(self, batch_size: int, epoch: int, seed: int, augment: bool = True) -> Iterator[Batch]:
+    def train_batches(
+        self, batch_size: int, epoch: int, seed: int, augment: bool = True, share: Share = ALL
+    ) -> Iterator[Batch]:
         order = torch.randperm(self.train_size, generator=generator(seed, epoch))
-        chosen = order[: self.train_steps(batch_size) * batch_size].tolist()
+        batches = torch.split(order[: self.train_steps(batch_size) * batch_size], batch_size)
+        # Each process decodes its own part alone: an image's variation does not depend on who reads it.
+        chosen = torch.cat([batch[share.part(len(batch))] for batch in batches]).tolist()
         images = self._varied if augment else self._train
-        return self._batches(Subset(_Seeded(images, seed, epoch), chosen), batch_size)
+        return self._batches(Subset(_Seeded(images, seed, epoch), chosen), min(batch_size, self.train_size) // share.of)
 
     def val_batches(self, batch_size: int) -> Iterator[Batch]:
         return self._batches(_Seeded(self._val, 0, 0), batch_size)

@@ -28,6 +28,22 @@ def generator(*parts: int) -> torch.Generator:
 
 
 @dataclass(frozen=True)
+class Share:
+    """The part of every batch that one of several processes learns from."""
+
+    process: int = 0
+    of: int = 1
+
+    def part(self, size: int) -> slice:
+        """Return where the part lies in a batch of `size` images; all parts are equal, what is over belongs to none."""
+        each = size // self.of
+        return slice(self.process * each, (self.process + 1) * each)
+
+
+ALL = Share()
+
+
+@dataclass(frozen=True)
 class Normalisation:
     """How a pixel becomes a number: (pixel / 255 - mean) / std, channel by channel; nothing given means pixel / 255."""
 
@@ -127,7 +143,9 @@ class ImageArrays:
     def train_steps(self, batch_size: int) -> int:
         return max(1, self.train_size // batch_size)
 
-    def train_batches(self, batch_size: int, epoch: int, seed: int, augment: bool = True) -> Iterator[Batch]:
+    def train_batches(
+        self, batch_size: int, epoch: int, seed: int, augment: bool = True, share: Share = ALL
+    ) -> Iterator[Batch]:
         random = generator(seed, epoch)
         order = torch.randperm(self.train_size, generator=random)
         for step in range(self.train_steps(batch_size)):
@@ -135,7 +153,8 @@ class ImageArrays:
             images = self.x_train[chosen]
             if augment:
                 images = self.augmentation(images, random)
-            yield self._numbers(images), self.y_train[chosen]
+            part = share.part(len(chosen))
+            yield self._numbers(images[part]), self.y_train[chosen[part]]
 
     def val_batches(self, batch_size: int) -> Iterator[Batch]:
         for start in range(0, self.val_size, batch_size):

@@ -62,6 +62,6 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "out" / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match="exists already"):
         Workspace(tmp_path / "out", JOB)
-    with pytest.raises(InputError, match="not a bundle"):
+    with pytest.raises(InputError, match="neither a bundle nor a checkpoint"):
         Workspace(tmp_path / "out", JOB, force=True)
     assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"

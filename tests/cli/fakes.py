@@ -29,6 +29,21 @@ EXPORTED: dict[str, Any] = {
 }
 
 
+TRAINED: dict[str, Any] = {
+    "schema": "edgeprune.train/1",
+    "status": "trained",
+    "method": "rni",
+    "checkpoint": "runs/demo-rni",
+    "epochs": 5,
+    "loss": 0.25,
+    "accuracy": {"last": 0.91, "best": 0.92},
+    "left": 0.5,
+    "macs": {"dense": 40e6, "trained": 40e6},
+    "params": {"dense": 800e3, "trained": 800e3},
+    "seconds": 61.0,
+}
+
+
 @dataclass(frozen=True)
 class FakeResult:
     content: dict[str, Any]
@@ -47,7 +62,7 @@ class FakePipeline:
 
     def module(self) -> ModuleType:
         module = ModuleType("edgeprune.pipeline")
-        for verb in ("export", "plan", "profile", "check", "share", "verify", "doctor"):
+        for verb in ("export", "plan", "profile", "check", "share", "train", "verify", "doctor"):
             setattr(module, verb, self._recorder(verb))
         return module
 

@@ -190,7 +190,8 @@ def test_the_model_stays_as_it_was(criterion: str) -> None:
     model[0].weight.requires_grad_(False)
     model[2].weight.grad = torch.ones(2, 2)
     before = copy.deepcopy(model.state_dict())
-    found = scores(model, graph, criterion, [(torch.randn(4, 1), torch.tensor([0, 1, 1, 0]))])
+    given = {"0.weight": np.array([0.5, 2.0])}
+    found = scores(model, graph, criterion, [(torch.randn(4, 1), torch.tensor([0, 1, 1, 0]))], given)
     assert found["0"].shape == (2,)
     assert found["0"].dtype == np.float64
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())

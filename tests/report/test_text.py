@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edgeprune.report.text import LATENCY_MEANS, RENDERERS, print_result, verdict
-from tests.cli.fakes import EXPORTED
+from tests.cli.fakes import EXPORTED, TRAINED
 
 
 def shown(document: dict[str, Any], *, verbose: bool = False) -> str:
@@ -91,7 +91,7 @@ def test_names_are_not_read_as_markup() -> None:
 @pytest.mark.parametrize("kind", RENDERERS)
 def test_a_pipe_gets_no_colours(kind: str) -> None:
     document = {
-        **EXPORTED,
+        **(TRAINED if kind == "edgeprune.train" else EXPORTED),
         "schema": f"{kind}/1",
         "findings": [{"what": "load", "value": "1", "remedy": "wait"}],
         "layers": [],

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from torch import nn
 
 from edgeprune.errors import EdgePruneError, InputError
 from edgeprune.progress import Step
-from edgeprune.training import loop
 from edgeprune.training.images import Augmentation, ImageArrays, Normalisation
+from edgeprune.training.learner import Learner
 from edgeprune.training.loop import Recipe, evaluate, recover, train
 
 RECIPE = Recipe(epochs=2, learning_rate=0.1, batch_size=8, warmup_epochs=0.5)
@@ -165,17 +166,17 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypa
     recipe = replace(RECIPE, epochs=3)
     expected = train(network(), two_colours(), recipe)
     checkpoint = tmp_path / "recovery.pt"
-    save = loop._Learner.save
+    save = Learner.save
 
-    def save_then_die(self: loop._Learner, path: Path, identity: str, epochs: int) -> None:
-        save(self, path, identity, epochs)
+    def save_then_die(self: Learner, *arguments: Any) -> None:
+        save(self, *arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop._Learner, "save", save_then_die)
+    monkeypatch.setattr(Learner, "save", save_then_die)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(network(), two_colours(), recipe, checkpoint=checkpoint)
-    monkeypatch.setattr(loop._Learner, "save", save)
+    monkeypatch.setattr(Learner, "save", save)
     progress = Recorded()
     resumed = train(network(), two_colours(), recipe, checkpoint=checkpoint, progress=progress)
     assert progress.lines == [f"going on after epoch 2, from {checkpoint}"]
@@ -186,7 +187,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypa
 def test_a_finished_run_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = tmp_path / "recovery.pt"
     expected = train(network(), two_colours(), RECIPE, checkpoint=checkpoint)
-    monkeypatch.setattr(loop._Learner, "learn", None)
+    monkeypatch.setattr(Learner, "learn", None)
     assert same_state(train(network(), two_colours(), RECIPE, checkpoint=checkpoint), expected)
 
 

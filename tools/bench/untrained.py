@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--std", type=parse_floats)
     parser.add_argument("--keep", type=parse_floats, default=(0.7, 0.5))
     parser.add_argument("--plan", type=Path)
-    parser.add_argument("--criteria", default=",".join(CRITERIA))
+    parser.add_argument(
+        "--criteria", default=",".join(name for name, one in CRITERIA.items() if not one.needs_training)
+    )
     options = parser.parse_args()
     subject = load_subject(
         options.model,

@@ -1,0 +1,84 @@
+"""What LAPP prunes in a network: the layers with a threshold, and what they cost at any width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from edgeprune.graph.channels import ChannelGraph
+from edgeprune.training.bypass import bypassed
+from edgeprune.training.thresholds import Cost
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One layer with a threshold: where its filters are, the norms that are masked with it, and how few may be left."""
+
+    layer: str
+    norms: tuple[str, ...]
+    floor: int
+
+
+def prunable(model: nn.Module, graph: ChannelGraph) -> tuple[str, ...]:
+    """Return the convolutions that get a bypass: kernels above 1x1, not grouped, not the first of the network."""
+    order = [layer.name for layer in graph.layers if "#" not in layer.name]
+    convs = [name for name in order if isinstance(model.get_submodule(name), nn.Conv2d)]
+    shared = {layer.name.partition("#")[0] for layer in graph.layers if "#" in layer.name}
+    found = []
+    for name in convs[1:]:
+        conv: Any = model.get_submodule(name)
+        if max(conv.kernel_size) > 1 and conv.groups == 1 and name not in shared:
+            found.append(name)
+    return tuple(found)
+
+
+def inner_units(model: nn.Module, graph: ChannelGraph) -> dict[str, Unit]:
+    """Return the groups that one convolution with a bypass makes, and nothing else is added to."""
+    layers, found = bypassed(model), {}
+    for group in graph.cuttable:
+        makers = {slot.module for slot in group.slots if graph.outputs.get(slot.tensor) == slot.dim}
+        own = [name for name in layers if f"{name}.conv" in makers]
+        rest = {maker for maker in makers for name in own if not maker.startswith(f"{name}.")}
+        if len(own) == 1 and not rest and group.parts == 1:
+            norms = [name for name in group.modules if not name.startswith(f"{own[0]}.")]
+            norms = [name for name in norms if isinstance(model.get_submodule(name), _BatchNorm)]
+            # A norm over more than the group's channels can't be masked as a whole.
+            if norms and all(graph.shapes[f"{name}.running_mean"] == (group.channels,) for name in norms):
+                found[group.name] = Unit(own[0], tuple(norms), max(1, group.least))
+    return found
+
+
+def filter_macs(graph: ChannelGraph, dense_widths: Mapping[str, int], dense: int) -> Cost:
+    """Return the cost in MACs where filters go and widths stay: each filter costs the same."""
+    whole = graph.macs()
+    layers = {layer.name: layer.macs({group.name: group.channels for group in graph}) for layer in graph.layers}
+    each = {name: layers[f"{name}.conv"] / width for name, width in dense_widths.items()}
+    slopes = {name: one / dense for name, one in each.items()}
+
+    def cost(widths: Mapping[str, int]) -> tuple[float, Mapping[str, float]]:
+        gone = sum(each[name] * (dense_widths[name] - width) for name, width in widths.items())
+        return (whole - gone) / dense, slopes
+
+    return cost
+
+
+def channel_macs(graph: ChannelGraph, dense: int) -> Cost:
+    """Return the cost in MACs where channels go: a layer costs what comes in times what goes out."""
+
+    def cost(widths: Mapping[str, int]) -> tuple[float, Mapping[str, float]]:
+        full = {group.name: group.channels for group in graph} | dict(widths)
+        slopes = dict.fromkeys(full, 0.0)
+        total = 0
+        for layer in graph.layers:
+            macs = layer.macs(full)
+            total += macs
+            for axis in layer.axes:
+                for group, per_channel in axis.parts.items():
+                    slopes[group] += per_channel * macs / max(1, axis.width(full)) / dense
+        return total / dense, slopes
+
+    return cost

@@ -1,0 +1,70 @@
+"""What the papers' tables are made with, as far as it can be worked out by hand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from edgeprune.graph.trace import trace
+
+FOLDER = Path(__file__).resolve().parent.parent / "tools" / "reproduce"
+SCRIPTS = ("networks", "study", "rni", "lapp")
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import lapp
+    import networks
+    import rni
+    import study
+
+    yield {"lapp": lapp, "networks": networks, "rni": rni, "study": study}
+    for name in SCRIPTS:
+        sys.modules.pop(name, None)
+
+
+def test_the_networks_are_the_papers(scripts: dict[str, ModuleType]) -> None:
+    networks = scripts["networks"]
+    models = {name: networks.build(name, 0) for name in networks.NETWORKS}
+    image = torch.zeros(networks.CIFAR_INPUT)
+    macs = {name: round(trace(model.eval(), image).macs() / 1e6, 2) for name, model in models.items()}
+    assert macs == {"vgg16": 313.2, "resnet20": 40.55, "resnet56": 125.49}
+    assert len(networks.prunable_norms(models["vgg16"])) == 13
+    assert len(networks.prunable_norms(models["resnet56"])) == 27
+    share = trace(networks.narrower(3, 0.403).eval(), image).macs() / trace(models["resnet20"], image).macs()
+    assert 0.35 < share <= 0.403
+
+
+def test_filters_are_ranked_as_in_the_published_code(scripts: dict[str, ModuleType]) -> None:
+    scores = {"a": np.array([0.1, 0.2, 0.3, 0.4, 0.5]), "b": np.array([0.9, 0.8, 0.7, 0.6, 0.05])}
+    kept = scripts["rni"].kept_channels
+    # The median of the ten is 0.45: only 0.5 of a is above, so that its best three stay.
+    found = kept(scores, 0.5, per_layer=False)
+    assert (found["a"].tolist(), found["b"].tolist()) == ([2, 3, 4], [0, 1, 2, 3])
+    # The 20 % quantiles of the layers are 0.18 and 0.49.
+    found = kept(scores, 0.2, per_layer=True)
+    assert (found["a"].tolist(), found["b"].tolist()) == ([1, 2, 3, 4], [0, 1, 2, 3])
+
+
+def test_the_three_accuracies(scripts: dict[str, ModuleType]) -> None:
+    history = [
+        {"epoch": 1, "accuracy": 0.7, "test": 0.9},
+        {"epoch": 2, "accuracy": 0.8, "test": 0.6},
+        {"epoch": 3, "accuracy": 0.8, "test": 0.7},
+        {"epoch": 4, "accuracy": 0.75, "test": 0.5},
+    ]
+    assert scripts["study"].accuracies(history) == {"chosen": 0.7, "best": 0.9, "last": 0.5}
+    assert scripts["study"].spread([0.5]) == "50.00"
+    assert scripts["study"].spread([0.5, 0.7]) == "60.00 ± 14.14"
+
+
+def test_every_scale_is_there(scripts: dict[str, ModuleType]) -> None:
+    assert set(scripts["rni"].SCALES) == {(one, two) for one in ("vgg16", "resnet56") for two in ("paper", "short")}
+    assert set(scripts["lapp"].SCALES) == {("resnet20", "paper"), ("resnet20", "short"), ("resnet18", "paper")}
