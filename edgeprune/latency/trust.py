@@ -21,7 +21,7 @@ from edgeprune.latency.rule import Rule
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import LatencyTable, NetworkRecord
 from edgeprune.progress import SILENT, Progress
-from edgeprune.runtimes.registry import find_record
+from edgeprune.runtimes.registry import records
 from edgeprune.targets.target import Fingerprint
 from edgeprune.units import format_percent
 
@@ -111,10 +111,10 @@ def check_table(source: NetworkSource, bench: Bench, store: TableStore) -> Trust
         TableError: the machine is too busy to tell.
     """
     fingerprint, network = bench.fingerprint(), signature_of(source)
-    records = store.load(fingerprint).of(network)
-    if not records:
+    measured = store.load(fingerprint).of(network)
+    if not measured:
         return _without_table(fingerprint, store, network)
-    chosen = chosen_networks(records)
+    chosen = chosen_networks(measured)
     models = {
         f"network {number}": source.at(WidthPlan.from_scores(source.graph, {}, record.widths))
         for number, record in enumerate(chosen)
@@ -192,5 +192,6 @@ def _versions_first(change: tuple[str, tuple[str, str]]) -> bool:
 
 def _change(name: str, then: str, now: str, fingerprint: Fingerprint) -> str:
     if name == "runtime_version":
-        return f"{find_record(fingerprint['runtime']).title} {then}, now {now}"
+        record = records().get(fingerprint["runtime"])
+        return f"{record.title if record else fingerprint['runtime']} {then}, now {now}"
     return f"{name.replace('_', ' ')} {then or 'unknown'}, now {now or 'unknown'}"
