@@ -29,8 +29,13 @@ def decide(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str, A
         ready.store.decide(fingerprint, key, decided)
     else:
         progress.say("the plan is that of an earlier run with the same network, data, settings and budget")
-    times = {name: ms * ready.drift for name, ms in decided.items() if name.endswith("_ms")}
-    return {**decided, **times}
+    networks = [_as_now(ready, one) for one in decided.get("networks", ())]
+    return {**_as_now(ready, decided), "networks": networks}
+
+
+def _as_now(ready: Prepared, decided: dict[str, Any]) -> dict[str, Any]:
+    """Return what was decided with its times where the dense network takes what it takes now."""
+    return {name: value * ready.drift if name.endswith("_ms") else value for name, value in decided.items()}
 
 
 def _reasons(ready: Prepared) -> dict[str, Any]:
@@ -78,4 +83,14 @@ def _refined(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str,
         "floor_ms": refined.floor_ms,
         "rounds": refined.sessions,
         "solver": {"gap": chosen.solution.gap, "seconds": chosen.solution.seconds},
+        "networks": [
+            {
+                "predicted_ms": one.predicted_ms,
+                "measured_ms": one.measured_ms,
+                "sessions": one.sessions,
+                "macs": one.plan.macs,
+                "chosen": one is chosen,
+            }
+            for one in refined.rounds
+        ],
     }

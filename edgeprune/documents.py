@@ -15,6 +15,7 @@ from edgeprune.latency.sharing import SharedTable
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import CHECK, Trust
 from edgeprune.prepare import Prepared
+from edgeprune.report.facts import PAGE
 from edgeprune.shipping import Shipped
 from edgeprune.targets.target import Fingerprint
 from edgeprune.units import LatencyBudget, format_ms
@@ -39,6 +40,7 @@ def export_document(
         "target": ready.job.target,
         "fingerprint": dict(ready.bench.fingerprint().to_json()),
         "bundle": str(out),
+        "report": str(out / PAGE),
         "latency_ms": {
             "budget": baseline["budget_ms"],
             "dense": baseline["dense_ms"],

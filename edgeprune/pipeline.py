@@ -36,6 +36,7 @@ from edgeprune.documents import (
     verify_document,
 )
 from edgeprune.errors import BudgetError, TableError
+from edgeprune.evidence import evidence
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.job import AUTO, Job, default_out
 from edgeprune.latency.bench import Reference, open_bench
@@ -47,6 +48,10 @@ from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare, traced
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.compensate import compensate
 from edgeprune.pruning.slim import slim, slim_error
+from edgeprune.records import write_json
+from edgeprune.report.facts import EVIDENCE, PAGE
+from edgeprune.report.publish import publish
+from edgeprune.request import input_digests
 from edgeprune.shipping import ship, versions
 from edgeprune.targets.target import find_target
 from edgeprune.teach import teach
@@ -95,10 +100,12 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
         progress.say(announcement(planned, out, _epochs(ready)))
         with Workspace(out, _identity(asked, ready.subject), resume=job.resume, force=job.force) as work:
             baseline = work.once("baseline", lambda: _baseline(ready, job, progress))
+            attempts: list[Mapping[str, Any]] = []
             for attempt in range(1, job.rounds + 1):
                 aim_ms = baseline["budget_ms"] * TIGHTEN ** (attempt - 1)
                 with ready.timed("choose"):
                     chosen = work.once(f"plan-{attempt}", lambda: decide(ready, aim_ms, progress))  # noqa: B023
+                attempts.append(chosen)
                 plan = WidthPlan.from_json(ready.graph, chosen["plan"])
                 with ready.timed("cut"):
                     small = slim(ready.subject.model, plan)
@@ -125,16 +132,20 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
                 float_accuracy=accuracy,
             )
             document = export_document(ready, out, baseline, chosen, plan, shipped, accuracy, verdict) | choice
+            bundle = work.path("bundle")
+            write_json(bundle / "evidence.json", EVIDENCE, evidence(ready, plan, attempts, shipped.measured, bundle))
             write_manifest(
-                work.path("bundle"),
+                bundle,
                 {
                     "source": _source(job, ready.subject),
                     "job": _identity(asked, ready.subject),
+                    "inputs": input_digests(job),
                     "versions": versions(),
                     "result": document,
                 },
             )
-            work.finish(work.path("bundle"))
+            publish([bundle], bundle / PAGE)
+            work.finish(bundle)
     return Result(document, verdict.exit_code)
 
 

@@ -77,6 +77,7 @@ class Prepared:
         dense: the dense network, measured now.
         trust: what the check of the stored table found, before anything was measured.
         choice: what each width is worth.
+        criterion: what scored the channels for it.
         steps: name and seconds of every step so far.
     """
 
@@ -90,6 +91,7 @@ class Prepared:
     dense: Measurement
     trust: Trust
     choice: Choice
+    criterion: str
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -132,7 +134,9 @@ def prepare(
                 graph, scores, values_from_scores(graph, scores), job.align or find_target(job.target).align
             )
             steps.done("score")
-        yield Prepared(job, subject, graph, blueprint, bench, store, table, dense, trust, choice, steps.rows)
+        yield Prepared(
+            job, subject, graph, blueprint, bench, store, table, dense, trust, choice, found.criterion, steps.rows
+        )
 
 
 @contextmanager

@@ -8,7 +8,20 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"accelerate", "numpy", "onnx", "onnxruntime", "openvino", "rich", "scipy", "tensorrt", "torch", "torchvision"}
+HEAVY = {
+    "accelerate",
+    "jinja2",
+    "matplotlib",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "rich",
+    "scipy",
+    "tensorrt",
+    "torch",
+    "torchvision",
+}
 
 SCRIPT = """
 import sys

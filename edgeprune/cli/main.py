@@ -11,18 +11,23 @@ import typer
 from typer.main import get_command
 
 from edgeprune.cli.config import Config, defaults, read_config
+from edgeprune.cli.diff import diff
 from edgeprune.cli.doctor import doctor
 from edgeprune.cli.export import export
 from edgeprune.cli.failures import tell
 from edgeprune.cli.output import reserve_stdout, stop_writing
 from edgeprune.cli.plan import plan
 from edgeprune.cli.profile import profile
+from edgeprune.cli.replay import replay
+from edgeprune.cli.report import report
 from edgeprune.cli.targets import targets
 from edgeprune.cli.train import train
 from edgeprune.cli.verbs import add_verb, options_of
 from edgeprune.cli.verify import verify
 
-VERBS: dict[str, Any] = {verb.__name__: verb for verb in (targets, doctor, profile, plan, train, export, verify)}
+VERBS: dict[str, Any] = {
+    verb.__name__: verb for verb in (targets, doctor, profile, plan, train, export, verify, report, diff, replay)
+}
 
 
 def main() -> NoReturn:

@@ -99,6 +99,34 @@ class VerifyOptions(Common):
 
 
 @dataclass(frozen=True)
+class ReportOptions(Common):
+    """What `report` takes."""
+
+    bundles: Annotated[list[Path] | None, _argument("BUNDLE...", "Folders that `export` wrote.")] = None
+    compare: Annotated[bool, _flag("--compare", "Show several bundles side by side.")] = False
+    out: Annotated[Path | None, _value("FILE", "The page.", show_default="BUNDLE/report.html, or comparison.html")] = (
+        None
+    )
+    force: Annotated[bool, _flag("--force", "Replace FILE.")] = False
+
+
+@dataclass(frozen=True)
+class DiffOptions(Common):
+    """What `diff` takes."""
+
+    one: Annotated[Path | None, _argument("A", "Folder that `export` wrote.")] = None
+    other: Annotated[Path | None, _argument("B", "Another one.")] = None
+
+
+@dataclass(frozen=True)
+class ReplayOptions(Common):
+    """What `replay` takes."""
+
+    bundle: Annotated[Path | None, _argument("BUNDLE", "Folder that `export` wrote.")] = None
+    out: Annotated[Path | None, _value("DIR", "Keep the new bundle there.", show_default="it is not kept")] = None
+
+
+@dataclass(frozen=True)
 class NetworkOptions(Common):
     """A network, a device, and which widths are asked about."""
 

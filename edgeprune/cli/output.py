@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edgeprune.cli.options import Common
@@ -25,6 +26,18 @@ class Result(Protocol):
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A result whose object is made already."""
+
+    content: dict[str, Any]
+    exit_code: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return self.content
 
 
 @contextmanager

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, fields
 from typing import Any, TypeVar, get_type_hints
 
 import typer
 
 from edgeprune.cli.options import Common
-from edgeprune.cli.output import finish
+from edgeprune.cli.output import Printed, finish
 from edgeprune.errors import InterruptedRun
 
 Options = TypeVar("Options", bound=Common)
@@ -60,16 +60,7 @@ def _default(item: Field[Any]) -> Any:
     return item.default if item.default_factory is MISSING else item.default_factory()
 
 
-@dataclass(frozen=True)
-class _ShownConfig:
-    options: dict[str, Any]
-    exit_code: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        return {"schema": "edgeprune.config/1", "options": self.options}
-
-
-def _shown_config(context: typer.Context, given: Common) -> _ShownConfig:
+def _shown_config(context: typer.Context, given: Common) -> Printed:
     shown = {}
     for item in fields(given):
         source = context.get_parameter_source(item.name)
@@ -78,4 +69,4 @@ def _shown_config(context: typer.Context, given: Common) -> _ShownConfig:
         plain = value if value is None or isinstance(value, (bool, int, float, str, list)) else str(value)
         if item.name != "show_config":
             shown[item.name.replace("_", "-")] = {"value": plain, "origin": origin}
-    return _ShownConfig(shown)
+    return Printed({"schema": "edgeprune.config/1", "options": shown})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgeprune.cli.bundles import existing_bundle
 from edgeprune.cli.options import VerifyOptions
 from edgeprune.cli.output import finish, running
 from edgeprune.errors import InputError
@@ -10,10 +11,7 @@ from edgeprune.targets.address import Address
 
 def verify(options: VerifyOptions) -> int:
     """Check a bundle's numerics, accuracy and latency."""
-    if options.bundle is None:
-        raise InputError("no BUNDLE was named", remedy="name the folder that `edgeprune export` wrote")
-    if not options.bundle.is_dir():
-        raise InputError(f"bundle {options.bundle} is not a folder", remedy="name one that `edgeprune export` wrote")
+    bundle = existing_bundle(options.bundle)
     Address.parse(options.device)
     if options.verdict is not None and not options.verdict.is_file():
         raise InputError(f"verdict {options.verdict} is not a file", remedy="name the file that verify.py wrote")
@@ -22,5 +20,5 @@ def verify(options: VerifyOptions) -> int:
         from edgeprune.report.text import LATENCY_MEANS
 
         progress.say(LATENCY_MEANS)
-        result = pipeline.verify(options.bundle, options.device, progress, options.verdict)
+        result = pipeline.verify(bundle, options.device, progress, options.verdict)
     return finish(options, result)

@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgeprune.units import format_count, format_ms, format_percent, format_seconds
+from edgeprune.units import format_bytes, format_count, format_ms, format_percent, format_seconds
 
 LATENCY_MEANS = "Latency means: batch 1, host to host, median, on the device, without a profiler, after warm-up."
 LATENCY_MEANS_WITHOUT_COPIES = (
@@ -27,6 +27,7 @@ ACCURACIES = ("dense", "pruned", "engine")
 WIDTHS_SHOWN = 12
 _MODULES_SHOWN = 3
 _PLAIN_WIDTH = 110
+_DIGEST_SHOWN = 12
 
 Document = Mapping[str, Any]
 Lines = Iterable[RenderableType]
@@ -92,6 +93,8 @@ def _export(document: Document, verbose: bool) -> Lines:
         yield from _steps(document)
     if document.get("bundle"):
         yield Text(f"Bundle: {document['bundle']}")
+    if document.get("report"):
+        yield Text(f"Report: {document['report']}")
     yield from _repetition(document)
     yield Text(latency_means(copies=document.get("fingerprint", {}).get("copies") != "out"), style="dim")
 
@@ -354,6 +357,42 @@ def _targets(document: Document, verbose: bool) -> Lines:
     yield table
 
 
+def _report(document: Document, verbose: bool) -> Lines:
+    yield Text(f"Report: {document['report']} ({format_bytes(document['bytes'])}), to be opened in any browser")
+
+
+def _diff(document: Document, verbose: bool) -> Lines:
+    found = document["differences"]
+    if found:
+        yield Text(f"{len(found)} difference{'s' if len(found) != 1 else ''}", style="bold yellow")
+        table = Table("kind", "what", "before", "after", box=SIMPLE_HEAD)
+        for one in found:
+            table.add_row(one["kind"], *(Text(_as_text(one, key)) for key in ("name", "before", "after")))
+        yield table
+    else:
+        yield Text("no difference", style="bold green")
+    before, after = (document["latency_ms"][key] for key in ("before", "after"))
+    if before is not None and after is not None:
+        yield Text(f"Measured: {format_ms(before)} before, {format_ms(after)} after")
+    yield Text(
+        f"Latencies are the same within {format_percent(document['latency_limit'])}, the widest distance of a 90th"
+        " percentile from its median, and at least 1 %.",
+        style="dim",
+    )
+
+
+def _as_text(difference: Document, key: str) -> str:
+    """Return one side of a difference; hashes by their first digits, as many as tell them apart for a person."""
+    value = difference[key]
+    if value is None:
+        return "none"
+    if difference["kind"] == "latency" and key != "name":
+        return format_ms(value)
+    if difference["kind"] in ("file", "input") and key != "name":
+        return str(value)[:_DIGEST_SHOWN]
+    return str(value)
+
+
 def _config(document: Document, verbose: bool) -> Lines:
     table = Table("option", "value", "origin", box=SIMPLE_HEAD)
     for name, entry in document["options"].items():
@@ -370,11 +409,14 @@ def _width(stream: TextIO) -> int | None:
 RENDERERS: Mapping[str, Callable[[Document, bool], Lines]] = {
     "edgeprune.check": _check,
     "edgeprune.config": _config,
+    "edgeprune.diff": _diff,
     "edgeprune.doctor": _doctor,
     "edgeprune.export": _export,
     "edgeprune.plans": _plans,
     "edgeprune.profile": _profile,
     "edgeprune.tables": _tables,
+    "edgeprune.replay": _diff,
+    "edgeprune.report": _report,
     "edgeprune.targets": _targets,
     "edgeprune.train": _train,
     "edgeprune.verify": _export,

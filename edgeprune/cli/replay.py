@@ -1,0 +1,24 @@
+"""`edgeprune replay`."""
+
+from __future__ import annotations
+
+from edgeprune.cli.bundles import existing_bundle
+from edgeprune.cli.options import ReplayOptions
+from edgeprune.cli.output import finish, running
+from edgeprune.errors import InputError
+
+
+def replay(options: ReplayOptions) -> int:
+    """Run the export that made BUNDLE again, and list every difference.
+
+    Run it in the folder in which the export ran. Exit code 0 means no difference; 2 that an input is another one, 8
+    that the device is, 7 that the result alone differs; where the new bundle's verdict is another one, that exit code.
+    """
+    bundle = existing_bundle(options.bundle)
+    if options.out is not None and options.out.exists():
+        raise InputError(f"output folder {options.out} exists already", remedy="go elsewhere with --out DIR")
+    with running(options) as progress:
+        from edgeprune.replay import replay as run_again
+
+        result = run_again(bundle, options.out, progress)
+    return finish(options, result)

@@ -1,0 +1,247 @@
+"""The page's pictures as SVG: matplotlib draws, the page's own colours fill.
+
+What is known how is told by shape, not by colour alone: measured is a filled diamond or a solid bar, predicted from
+measured widths a bar of upright lines, interpolated a slanted one, assumed a crossed one, dense a bare outline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgeprune.report.canvas import (
+    DENSE,
+    FAINT,
+    INK,
+    LOCKED,
+    MEASURED,
+    PREDICTED,
+    WIDTH_IN,
+    add_legend,
+    as_svg,
+    rows_figure,
+    short,
+    style,
+)
+
+HATCHES = {"measured": "||||", "interpolated": "////", "assumed": "xxxx"}
+"""How a prediction is filled, by the source of the table's number."""
+
+_PREDICTED_FROM = {
+    "measured": "predicted, timed at these widths",
+    "interpolated": "predicted, interpolated",
+    "assumed": "predicted, assumed",
+}
+
+
+def network(layers: Sequence[Mapping[str, Any]]) -> str:
+    """Draw every layer's output channels as a bar, in the order of execution: the outline before, filled after.
+
+    Args:
+        layers: `layer`, `of`, `width`, `locked` each.
+    """
+    with rows_figure("network", [str(one["layer"]) for one in layers]) as (figure, axes):
+        rows = range(len(layers))
+        before = [one["of"] for one in layers]
+        axes.barh(
+            rows, before, left=[-one / 2 for one in before], height=0.8, fill=False, edgecolor=DENSE, label="dense"
+        )
+        for locked, colour, hatch, label in (
+            (False, MEASURED, "", "kept"),
+            (True, LOCKED, "xxxx", "locked"),
+        ):
+            at = [row for row in rows if layers[row]["locked"] == locked]
+            kept = [layers[row]["width"] for row in at]
+            if at:
+                axes.barh(
+                    at,
+                    kept,
+                    left=[-one / 2 for one in kept],
+                    height=0.8,
+                    color="none" if hatch else colour,
+                    edgecolor=colour,
+                    hatch=hatch,
+                    linewidth=0.8,
+                    label=label,
+                )
+        widest = max(before)
+        for row in rows:
+            changed = layers[row]["width"] != before[row]
+            axes.text(
+                widest * 0.53,
+                row,
+                f"{layers[row]['width']} of {before[row]}" if changed else f"{before[row]}",
+                va="center",
+                fontsize=9,
+            )
+        axes.set_xlim(-widest * 0.52, widest * 1.15)
+        axes.set_xticks([])
+        axes.spines["top"].set_visible(False)
+        add_legend(figure)
+        return as_svg(figure, "network", "Output channels of every layer, before and after")
+
+
+def latency(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw every layer's time: dense as an outline, predicted as a bar by its source, measured as a diamond.
+
+    Args:
+        rows: of latency.csv.
+    """
+    with rows_figure("latency", [str(one["layer"]) if one["op"] else "no layer" for one in rows]) as (figure, axes):
+        at = range(len(rows))
+        axes.barh(at, [one["dense_us"] or 0 for one in rows], height=0.8, fill=False, edgecolor=DENSE, label="dense")
+        for source, hatch in HATCHES.items():
+            found = [row for row in at if rows[row]["source"] == source]
+            if found:
+                axes.barh(
+                    found,
+                    [rows[row]["predicted_us"] or 0 for row in found],
+                    height=0.5,
+                    color="none",
+                    edgecolor=PREDICTED,
+                    hatch=hatch,
+                    linewidth=0.8,
+                    label=_PREDICTED_FROM[source],
+                )
+        rest = [row for row in at if rows[row]["source"] is None and rows[row]["predicted_us"]]
+        if rest:
+            axes.barh(rest, [rows[row]["predicted_us"] for row in rest], height=0.5, color="none", edgecolor=PREDICTED)
+        seen = [row for row in at if rows[row]["measured_us"] is not None]
+        axes.plot(
+            [rows[row]["measured_us"] for row in seen],
+            seen,
+            linestyle="none",
+            marker="D",
+            markersize=4.5,
+            color=MEASURED,
+            label="measured in the engine",
+        )
+        axes.set_xlim(left=0)
+        axes.set_xlabel("microseconds")
+        add_legend(figure)
+        return as_svg(figure, "latency", "Time of every layer: dense, predicted and measured")
+
+
+def rounds(networks: Sequence[Mapping[str, Any]], budget_ms: float) -> str:
+    """Draw what the closed loop built: predicted as a hollow circle, measured as a diamond, the budget as a line.
+
+    Args:
+        networks: `predicted_ms`, `measured_ms`, `chosen` each, in the order they were built.
+        budget_ms: the budget.
+    """
+    with rows_figure("rounds", [f"network {at + 1}" for at in range(len(networks))]) as (figure, axes):
+        at = list(range(len(networks)))
+        for row, one in enumerate(networks):
+            axes.plot([one["predicted_ms"], one["measured_ms"]], [row, row], color=FAINT, linewidth=1)
+        axes.plot(
+            [one["predicted_ms"] for one in networks],
+            at,
+            linestyle="none",
+            marker="o",
+            markerfacecolor="none",
+            color=PREDICTED,
+            label="predicted",
+        )
+        axes.plot(
+            [one["measured_ms"] for one in networks],
+            at,
+            linestyle="none",
+            marker="D",
+            markersize=5,
+            color=MEASURED,
+            label="measured",
+        )
+        axes.axvline(budget_ms, color=INK, linestyle="--", linewidth=1, label="budget")
+        for row, one in enumerate(networks):
+            if one["chosen"]:
+                axes.annotate(
+                    "chosen",
+                    (max(one["measured_ms"], one["predicted_ms"]), row),
+                    xytext=(7, 0),
+                    textcoords="offset points",
+                    va="center",
+                )
+        axes.margins(x=0.25)
+        axes.set_xlabel("milliseconds, end to end")
+        add_legend(figure)
+        return as_svg(figure, "rounds", "Networks that the closed loop built and measured, against the budget")
+
+
+def staircases(curves: Sequence[Mapping[str, Any]]) -> str:
+    """Draw what a width costs, one small picture a layer; a diamond where a network with that width was timed.
+
+    Args:
+        curves: `layer`, `widths`, `us`, `timed`, `width` (chosen), `of` (dense) each.
+    """
+    from matplotlib.figure import Figure
+
+    high = (len(curves) + 1) // 2
+    with style("staircases"):
+        figure = Figure(figsize=(WIDTH_IN, 1.55 * high + 0.45))
+        for number, curve in enumerate(curves):
+            axes = figure.add_subplot(high, 2 if len(curves) > 1 else 1, number + 1)
+            cost = dict(zip(curve["widths"], curve["us"], strict=True))
+            axes.plot(list(cost), list(cost.values()), color=PREDICTED, linewidth=1.2, linestyle="--")
+            timed = [width for width in curve["timed"] if width in cost]
+            axes.plot(
+                timed, [cost[width] for width in timed], linestyle="none", marker="D", markersize=3, color=MEASURED
+            )
+            axes.axvline(curve["width"], color=INK, linewidth=1)
+            axes.set_title(short(str(curve["layer"])), fontsize=9)
+            axes.set_xlim(0, curve["of"] * 1.03)
+            axes.set_ylim(bottom=0)
+            axes.tick_params(labelsize=8)
+        figure.supxlabel("output channels", fontsize=9)
+        figure.supylabel("microseconds", fontsize=9)
+        figure.tight_layout()
+        return as_svg(figure, "staircases", "What each width costs in the layers that became faster most")
+
+
+def front(points: Sequence[Mapping[str, Any]]) -> str:
+    """Draw accuracy against measured latency, each bundle by its letter; those that no other beats are joined.
+
+    Args:
+        points: `letter`, `ms`, `accuracy`, `dense` (whether it is an uncut network) each.
+    """
+    from matplotlib.figure import Figure
+
+    with style("front"):
+        figure = Figure(figsize=(WIDTH_IN, 3.6))
+        axes = figure.add_subplot()
+        best = on_front(points)
+        axes.step(
+            [one["ms"] for one in best],
+            [one["accuracy"] * 100 for one in best],
+            where="post",
+            color=FAINT,
+            linestyle="--",
+            linewidth=1,
+        )
+        for dense, marker, face, label in ((False, "D", MEASURED, "engine"), (True, "s", "none", "dense")):
+            chosen = [one for one in points if one["dense"] == dense]
+            axes.plot(
+                [one["ms"] for one in chosen],
+                [one["accuracy"] * 100 for one in chosen],
+                linestyle="none",
+                marker=marker,
+                markerfacecolor=face,
+                color=MEASURED,
+                label=label,
+            )
+        for one in points:
+            axes.annotate(one["letter"], (one["ms"], one["accuracy"] * 100), xytext=(6, 4), textcoords="offset points")
+        axes.set_xlabel("milliseconds, measured")
+        axes.set_ylabel("top-1 accuracy, %")
+        axes.margins(0.12)
+        axes.legend(loc="lower right")
+        figure.tight_layout()
+        return as_svg(figure, "front", "Accuracy against measured latency")
+
+
+def on_front(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the points that no other is both as fast and as accurate as, the fastest first."""
+    found: list[Mapping[str, Any]] = []
+    for one in sorted(points, key=lambda one: (one["ms"], -one["accuracy"])):
+        if not found or one["accuracy"] > found[-1]["accuracy"]:
+            found.append(one)
+    return found

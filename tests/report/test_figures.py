@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from typing import Any
+
+import pytest
+
+from edgeprune.report import figures
+
+LAYERS = [
+    {"layer": "stem", "of": 16, "width": 12, "locked": False},
+    {"layer": "a.very.long.name.of.a.module.conv", "of": 2048, "width": 1673, "locked": False},
+    {"layer": "fc", "of": 10, "width": 10, "locked": True},
+]
+ROWS = [
+    {"layer": source, "op": "Conv", "dense_us": 9.0, "predicted_us": 5.0, "measured_us": 4.0, "source": source}
+    for source in figures.HATCHES
+]
+NETWORKS = [
+    {"predicted_ms": 3.0, "measured_ms": 3.4, "chosen": False},
+    {"predicted_ms": 2.8, "measured_ms": 2.9, "chosen": True},
+]
+CURVES = [{"layer": "stem", "widths": [1, 8, 9, 16], "us": [1.0, 1.0, 2.0, 2.0], "timed": [8], "width": 8, "of": 16}]
+POINTS = [
+    {"letter": "A", "ms": 1.0, "accuracy": 0.9, "dense": False},
+    {"letter": "A dense", "ms": 2.0, "accuracy": 0.95, "dense": True},
+]
+DRAWN = {
+    "network": lambda: figures.network(LAYERS),
+    "latency": lambda: figures.latency(ROWS),
+    "rounds": lambda: figures.rounds(NETWORKS, 3.0),
+    "staircases": lambda: figures.staircases(CURVES),
+    "front": lambda: figures.front(POINTS),
+}
+
+
+def words(svg: str) -> set[str]:
+    return {text.text or "" for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_figure_is_drawn_in_the_page_s_colours_and_the_same_again(name: str) -> None:
+    svg = DRAWN[name]()
+    assert svg == DRAWN[name]()
+    ElementTree.fromstring(svg)
+    assert 'role="img"' in svg
+    assert set(re.findall(r"var\((--[a-z]+)\)", svg)) >= {"--ink", "--measured"}
+    assert not re.findall(r"#(?!000000)[0-9a-f]{6}\b", svg), "a colour that dark screens would not change"
+    assert all(one.startswith(f"{name}-") for one in re.findall(r'\bid="([^"]+)"', svg))
+
+
+def test_the_network_says_its_widths() -> None:
+    assert words(DRAWN["network"]()) >= {"12 of 16", "1673 of 2048", "10", "stem", "…name.of.a.module.conv"}
+
+
+def test_every_source_has_a_hatch_of_its_own() -> None:
+    svg = DRAWN["latency"]()
+    patterns = re.findall(r"<pattern.*?</pattern>", svg, flags=re.DOTALL)
+    assert len({re.sub(r'id="[^"]*"', "", one) for one in patterns}) == len(figures.HATCHES) == 3
+    assert words(svg) >= {"measured in the engine", "predicted, interpolated", "predicted, assumed", "dense"}
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([(1, 0.9), (2, 0.95), (3, 0.93)], [(1, 0.9), (2, 0.95)]),
+        ([(1, 0.9), (1, 0.8), (2, 0.9)], [(1, 0.9)]),
+        ([], []),
+    ],
+)
+def test_the_front_is_what_no_other_beats(points: list[tuple[float, float]], expected: list[Any]) -> None:
+    found = figures.on_front([{"ms": ms, "accuracy": accuracy} for ms, accuracy in points])
+    assert [(one["ms"], one["accuracy"]) for one in found] == expected
