@@ -22,6 +22,7 @@ from edgeprune.latency.bench import open_bench
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import fill
 from edgeprune.latency.store import TableStore
+from edgeprune.latency.trust import vetted
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.verify import verified
 from edgeprune.training.data import Data
@@ -56,7 +57,9 @@ def profile(
     """
     graph = verified(model, trace(model, example_inputs))
     with open_bench(target, device=device, precision=precision, threads=threads) as bench:
-        return fill(Blueprint(model, graph), bench, TableStore(), seed=seed, progress=progress)
+        blueprint, store = Blueprint(model, graph), TableStore()
+        vetted(blueprint, bench, store, progress)
+        return fill(blueprint, bench, store, seed=seed, progress=progress)
 
 
 def plan(

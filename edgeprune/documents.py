@@ -13,9 +13,15 @@ from edgeprune.budget.solve import Solution
 from edgeprune.decision import certificate
 from edgeprune.errors import BudgetError
 from edgeprune.graph.plan import WidthPlan
+from edgeprune.job import Job
+from edgeprune.latency.rule import FINAL, LONG, SURVEY
+from edgeprune.latency.sharing import SharedTable
+from edgeprune.latency.store import TableStore
+from edgeprune.latency.trust import CHECK, Trust
 from edgeprune.prepare import Prepared
 from edgeprune.report.facts import PAGE
 from edgeprune.shipping import Shipped
+from edgeprune.targets.target import Fingerprint
 from edgeprune.units import LatencyBudget, format_ms
 from edgeprune.verification.recheck import Recheck
 from edgeprune.verification.verdict import Verdict
@@ -47,11 +53,14 @@ def export_document(
             "p90": shipped.measured.p90_ms,
             "floor": chosen["floor_ms"],
         },
+        **_grounds(ready),
+        "repetition": shipped.measured.repetition(FINAL),
         "rounds": chosen["rounds"],
         "accuracy": {"dense": baseline["accuracy"], "pruned": pruned_accuracy, "engine": shipped.accuracy},
         **_sizes(ready, plan),
         "numerics": shipped.numerics,
         "engine": shipped.report,
+        "quantization": shipped.quantization,
         "plan": _groups(ready, plan.widths),
         "solver": chosen["solver"],
         "steps": ready.steps,
@@ -79,6 +88,7 @@ def planned_document(ready: Prepared, budget: LatencyBudget, solution: Solution,
             "floor": lowest.cost_us / 1000 * ready.drift,
         },
         "band_ms": [predicted.low_ms * ready.drift, predicted.high_ms * ready.drift],
+        **_grounds(ready),
         "rounds": 0,
         "max_rounds": ready.job.rounds,
         "accuracy": {"dense": None, "pruned": None, "engine": None},
@@ -120,6 +130,7 @@ def plans_document(
         "latency_ms": {"dense": ready.dense_ms, "floor": lowest.cost_us / 1000 * ready.drift},
         "floor_ms": floor_parts(ready.table, lowest, ready.drift).to_json(),
         "plans": [_rung(ready, budget, solution, explain) for budget, solution in rungs],
+        **_grounds(ready),
     }
 
 
@@ -136,7 +147,42 @@ def profile_document(ready: Prepared) -> dict[str, Any]:
         "rows": dict(Counter(source for _, _, source in layers)),
         "layers": [{"name": row.name, "kind": row.op, "ms": us / 1000, "source": source} for row, us, source in layers],
         "table": str(ready.store.folder(ready.bench.fingerprint())),
+        **_grounds(ready),
+        "table_repetition": SURVEY.sentence(),
         "steps": ready.steps,
+    }
+
+
+def _grounds(ready: Prepared) -> dict[str, Any]:
+    """Return what the table's check found and how the dense network was measured; None for what was not done."""
+    return {
+        "table_check": ready.trust.to_json() if ready.trust else None,
+        "repetition": ready.dense.repetition(LONG) if ready.dense else None,
+    }
+
+
+def check_document(job: Job, trust: Trust, fingerprint: Fingerprint, store: TableStore) -> dict[str, Any]:
+    """Return `edgeprune.check/1`: whether a stored table can be trusted, and by what."""
+    return {
+        "schema": "edgeprune.check/1",
+        "target": job.target,
+        "fingerprint": fingerprint.to_json(),
+        **trust.to_json(),
+        "usable": trust.usable,
+        "repetition": CHECK.sentence(),
+        "table": str(store.folder(fingerprint)),
+    }
+
+
+def tables_document(folder: Path, done: str, tables: Sequence[SharedTable]) -> dict[str, Any]:
+    """Return `edgeprune.tables/1`: the tables that were `exported` or `imported`."""
+    return {
+        "schema": "edgeprune.tables/1",
+        "folder": str(folder),
+        "done": done,
+        "tables": [
+            {"fingerprint": one.fingerprint.to_json(), "networks": one.networks, "new": one.new} for one in tables
+        ],
     }
 
 
@@ -155,6 +201,7 @@ def verify_document(bundle: Path, before: Mapping[str, Any], checked: Recheck) -
             "measured": checked.measured.median_ms,
             "p90": checked.measured.p90_ms,
         },
+        "repetition": checked.measured.repetition(FINAL),
         "accuracy": {"dense": before["accuracy"]["dense"], "engine": checked.accuracy},
         "numerics": checked.numerics,
         "engine": dict(checked.report),

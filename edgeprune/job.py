@@ -17,6 +17,9 @@ from edgeprune.targets.devices import check_reach
 from edgeprune.targets.target import Target, find_target
 from edgeprune.units import LatencyBudget
 
+AUTO = "auto"
+"""The precision that leaves the choice to the budget."""
+
 MODEL_FORMS = "demo, torchvision:NAME, timm:NAME or FILE.py:FUNCTION"
 
 _MADE = ("manifest.json", "training.json")
@@ -37,7 +40,7 @@ class Job:
         data: `demo`, a folder with train/ and val/, `FILE.npz`, `FILE.py:FUNCTION`; None takes the model's own, if any.
         mean: a number a channel, subtracted from pixels in [0, 1].
         std: a number a channel, by which the difference is divided.
-        precision: of the engine; None takes the target's own.
+        precision: of the engine; None takes the target's own, `auto` the one that keeps most within the budget.
         threads: that the runtime may use; None takes the target's own.
         devices: where to measure: `local` or `ssh://user@host[:port]`; several share the filling of the table, and the
             first that is left does the rest.
@@ -96,7 +99,13 @@ class Job:
             MissingError: a device that cannot be one of the target.
         """
         target = find_target(self.target)
-        if self.precision is not None and self.precision not in target.precisions:
+        if self.precision == AUTO:
+            if self.latency is None:
+                raise InputError(
+                    "--precision auto chooses the precision within a latency",
+                    remedy="use it with edgeprune export, or name a precision",
+                )
+        elif self.precision is not None and self.precision not in target.precisions:
             raise InputError(
                 f"precision {self.precision!r} is not for target {target.name}",
                 remedy=f"use {', '.join(target.precisions)}",

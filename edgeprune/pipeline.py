@@ -28,18 +28,24 @@ from edgeprune.decision import decide, foretold
 from edgeprune.diagnosis import cleaning_document, doctor_document
 from edgeprune.documents import (
     announcement,
+    check_document,
     export_document,
     planned_document,
     plans_document,
     profile_document,
+    tables_document,
     verify_document,
 )
-from edgeprune.errors import BudgetError
+from edgeprune.errors import BudgetError, TableError
 from edgeprune.evidence import evidence
 from edgeprune.graph.plan import WidthPlan
-from edgeprune.job import Job, default_out
+from edgeprune.job import AUTO, Job, default_out
 from edgeprune.latency.bench import Reference, open_bench
-from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare
+from edgeprune.latency.sharing import export_tables, import_tables
+from edgeprune.latency.store import TableStore
+from edgeprune.latency.trust import check_table
+from edgeprune.precision import settle
+from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare, traced
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.compensate import compensate
 from edgeprune.pruning.slim import slim, slim_error
@@ -48,6 +54,7 @@ from edgeprune.report.facts import EVIDENCE, PAGE
 from edgeprune.report.publish import publish
 from edgeprune.request import input_digests
 from edgeprune.shipping import ship, versions
+from edgeprune.targets.target import find_target
 from edgeprune.teach import teach
 from edgeprune.training.loop import Recipe, evaluate, recover
 from edgeprune.trainjob import TrainJob
@@ -82,16 +89,21 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
     """
     assert job.latency is not None, "the command line sees to it"
     out = job.out or default_out(job.model, job.target)
-    with prepare(job, progress, subject) as ready:
+    asked, latency, settled, scores = job, job.latency, None, None
+    if job.precision == AUTO:
+        settled = settle(job, progress, subject)
+        job, latency, subject, scores = settled.job, settled.latency, settled.subject, settled.scores
+    with prepare(job, progress, subject, scores=scores) as ready:
         found = search(ready.choice, ready.table)
-        (solution,) = foretold(ready, [job.latency], found)
+        (solution,) = foretold(ready, [latency], found)
         if isinstance(solution, BudgetError):
             raise solution
-        planned = planned_document(ready, job.latency, solution, found.fastest())
+        planned = planned_document(ready, latency, solution, found.fastest())
+        choice = {"precision": settled.to_json()} if settled else {}
         if job.dry_run:
-            return Result(planned)
+            return Result({**planned, **choice})
         progress.say(announcement(planned, out, _epochs(ready)))
-        with Workspace(out, _identity(job, ready.subject), resume=job.resume, force=job.force) as work:
+        with Workspace(out, _identity(asked, ready.subject), resume=job.resume, force=job.force) as work:
             baseline = work.once("baseline", lambda: _baseline(ready, job, progress))
             attempts: list[Mapping[str, Any]] = []
             for attempt in range(1, job.rounds + 1):
@@ -122,15 +134,16 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
                 engine_accuracy=shipped.accuracy,
                 max_drop=None if job.max_drop is None else job.max_drop / 100,
                 allow_unverified=job.allow_unverified,
+                float_accuracy=accuracy,
             )
-            document = export_document(ready, out, baseline, chosen, plan, shipped, accuracy, verdict)
+            document = export_document(ready, out, baseline, chosen, plan, shipped, accuracy, verdict) | choice
             bundle = work.path("bundle")
             write_json(bundle / "evidence.json", EVIDENCE, evidence(ready, plan, attempts, shipped.measured, bundle))
             write_manifest(
                 bundle,
                 {
                     "source": _source(job, ready.subject),
-                    "job": _identity(job, ready.subject),
+                    "job": _identity(asked, ready.subject),
                     "inputs": input_digests(job),
                     "versions": versions(),
                     "result": document,
@@ -163,7 +176,7 @@ def plan(job: Job, progress: Progress = SILENT, budgets: Sequence[LatencyBudget]
         BudgetError: not one of the budgets can be reached; one that can't does not hide the others.
     """
     checked = partial(groups_of, module=explain) if explain else None
-    with prepare(job, progress, measure=False, traced=checked) as ready:
+    with prepare(job, progress, measure=False, inspect=checked) as ready:
         with ready.timed("plan"):
             found = search(ready.choice, ready.table)
             rungs = list(zip(budgets, foretold(ready, budgets, found), strict=True))
@@ -178,6 +191,25 @@ def profile(job: Job, progress: Progress = SILENT) -> Result:
     """Measure the latency table that a network needs."""
     with prepare(job, progress) as ready:
         return Result(profile_document(ready))
+
+
+def check(job: Job, progress: Progress = SILENT) -> Result:
+    """Time a few networks of the stored table again, and say whether it can be trusted; exit code 8 if not."""
+    with traced(job, progress) as found:
+        bench, store = found.benches.first, TableStore()
+        with progress.step("checking the latency table"):
+            trust = check_table(found.blueprint, bench, store)
+        document = check_document(job, trust, bench.fingerprint(), store)
+    return Result(document, 0 if trust.usable else TableError.exit_code)
+
+
+def share(folder: Path, *, take_in: bool = False, target: str | None = None) -> Result:
+    """Write the stored tables, or those of one target's runtime, into a folder; or take in those of a folder."""
+    store = TableStore()
+    if take_in:
+        return Result(tables_document(folder, "imported", import_tables(store, folder)))
+    runtime = find_target(target).runtime if target else None
+    return Result(tables_document(folder, "exported", export_tables(store, folder, runtime)))
 
 
 def verify(bundle: Path, device: str = "local", progress: Progress = SILENT, verdict: Path | None = None) -> Result:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.artifacts.subject import Subject, load_subject
 from edgeprune.budget.amounts import limits
 from edgeprune.budget.choice import Choice
 from edgeprune.budget.values import values_from_scores
-from edgeprune.errors import TableError
+from edgeprune.errors import InputError, TableError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
@@ -25,6 +27,7 @@ from edgeprune.latency.profile import fill
 from edgeprune.latency.rule import LONG
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.store import TableStore
+from edgeprune.latency.trust import Trust, vetted
 from edgeprune.progress import Progress
 from edgeprune.pruning.importance import scores as importance
 from edgeprune.pruning.importance import without_training
@@ -33,6 +36,31 @@ from edgeprune.targets.target import find_target
 
 CALIBRATION_IMAGES = 512
 TRAINED = "trained"
+
+
+class Steps:
+    """How long each step took, one after the other."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._started = time.perf_counter()
+
+    def done(self, name: str) -> None:
+        """Note what was done since the step before."""
+        now = time.perf_counter()
+        self.rows.append({"name": name, "seconds": round(now - self._started, 3)})
+        self._started = now
+
+
+@dataclass(eq=False)
+class Traced:
+    """A network on its devices, before anything is measured."""
+
+    benches: BenchGroup
+    subject: Subject
+    blueprint: Blueprint
+    criterion: str
+    steps: Steps
 
 
 @dataclass(eq=False)
@@ -48,6 +76,7 @@ class Prepared:
         store: where measurements are kept.
         table: what the layers cost.
         dense: the dense network, measured now; None where the table's word for it is enough.
+        trust: what the check of the stored table found, before anything was measured; None where it was not checked.
         choice: what each width is worth.
         criterion: what scored the channels for it.
         steps: name and seconds of every step so far.
@@ -61,6 +90,7 @@ class Prepared:
     store: TableStore
     table: NetworkTable
     dense: Measurement | None
+    trust: Trust | None
     choice: Choice
     criterion: str
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -89,50 +119,35 @@ def prepare(
     progress: Progress,
     subject: Subject | None = None,
     *,
+    scores: Mapping[str, np.ndarray] | None = None,
     measure: bool = True,
-    traced: Callable[[ChannelGraph], object] | None = None,
+    inspect: Callable[[ChannelGraph], object] | None = None,
 ) -> Iterator[Prepared]:
     """Load, trace, measure and score; the device is let go at the end.
 
     Args:
         job: what was asked for.
         progress: where to show it.
-        subject: the network, where it is there already.
-        measure: measure the dense network now, whatever the table says of it.
-        traced: called with the network's groups before anything is measured; what it raises ends the run.
+        subject: the network, where an earlier call has found it for the same job in another precision.
+        scores: the channels' scores, likewise.
+        measure: check the stored table, and measure the dense network now; else the table's word is enough.
+        inspect: called with the network's groups before anything is measured; what it raises ends the run.
 
     Raises:
         EdgePruneError: bad input, a missing runtime or device, a machine too busy to measure on.
     """
-    steps: list[dict[str, Any]] = []
-    started = time.perf_counter()
-
-    def done(name: str) -> None:
-        nonlocal started
-        steps.append({"name": name, "seconds": round(time.perf_counter() - started, 3)})
-        started = time.perf_counter()
-
-    with ExitStack() as opened:
-        benches = BenchGroup([opened.enter_context(_bench(job, device)) for device in job.devices])
-        with progress.step(f"looking at {' and '.join(job.devices)}"):
-            benches.check()  # before the network is loaded: a device that is not there costs no minute
-        with progress.step("loading and tracing the network"):
-            subject = subject or _subject(job)
-            done("load")
-            graph, criterion = _scored_by(job, subject, _traced(job, subject))
-            graph = verified(subject.model, graph)
-            if traced:
-                traced(graph)
-            blueprint = Blueprint(subject.model, graph)
-            done("trace")
+    with traced(job, progress, subject, inspect) as found:
+        benches, subject, blueprint, steps = found.benches, found.subject, found.blueprint, found.steps
+        graph = blueprint.graph
         store = TableStore()
+        trust = vetted(blueprint, benches.first, store, progress) if measure else None
         table = fill(blueprint, benches, store, seed=job.seed, progress=progress)
         bench = benches.first
         dense = measured_now(bench, blueprint) if measure else None
-        done("measure")
+        steps.done("measure")
         with progress.step("scoring channels"):
             batches = subject.data.calibration(CALIBRATION_IMAGES, job.seed) if subject.data is not None else None
-            scores = importance(subject.model, graph, criterion, batches, subject.importances)
+            scores = scores or importance(subject.model, graph, found.criterion, batches, subject.importances)
             choice = Choice(
                 graph,
                 scores,
@@ -141,8 +156,54 @@ def prepare(
                 limits(job.max_params, job.max_size, bench.settings.precision),
                 job.strategy,
             )
-            done("score")
-        yield Prepared(job, subject, graph, blueprint, bench, store, table, dense, choice, criterion, steps)
+            steps.done("score")
+        yield Prepared(
+            job, subject, graph, blueprint, bench, store, table, dense, trust, choice, found.criterion, steps.rows
+        )
+
+
+@contextmanager
+def traced(
+    job: Job,
+    progress: Progress,
+    subject: Subject | None = None,
+    inspect: Callable[[ChannelGraph], object] | None = None,
+) -> Iterator[Traced]:
+    """Open the devices, load and trace; nothing is measured. The devices are let go at the end.
+
+    Raises:
+        EdgePruneError: bad input, a missing runtime or device.
+    """
+    steps = Steps()
+    with ExitStack() as opened:
+        benches = BenchGroup([opened.enter_context(_bench(job, device)) for device in job.devices])
+        with progress.step(f"looking at {' and '.join(job.devices)}"):
+            benches.check()  # before the network is loaded: a device that is not there costs no minute
+        with progress.step("loading and tracing the network"):
+            subject = subject or _subject(job)
+            _check_images(job, benches.first, subject)
+            steps.done("load")
+            graph, criterion = _scored_by(job, subject, _traced(job, subject))
+            graph = verified(subject.model, graph)
+            if inspect:
+                inspect(graph)
+            blueprint = Blueprint(subject.model, graph)
+            steps.done("trace")
+        yield Traced(benches, subject, blueprint, criterion, steps)
+
+
+def _check_images(job: Job, bench: Bench, subject: Subject) -> None:
+    """Refuse to ship an int8 engine whose scales would come from nothing; planning for one needs no images.
+
+    Raises:
+        InputError: there are no data, or the network takes more than images.
+    """
+    shipped = job.latency is not None and not job.dry_run
+    if shipped and bench.settings.precision == "int8" and subject.data is None:
+        raise InputError(
+            "an int8 engine is calibrated on training images, and there are none",
+            remedy="name them with --data, or use another --precision",
+        )
 
 
 def _bench(job: Job, device: str) -> Bench:

@@ -27,6 +27,9 @@ from edgeprune.records import write_bytes
 from edgeprune.verification.accuracy import engine_accuracy
 from edgeprune.verification.numerics import largest_difference
 
+QUANTIZATION_IMAGES = 300
+"""Training images that the scales of an int8 engine come from, at most."""
+
 _PACKAGES = ("edgeprune", "torch", "onnx", "onnxruntime", "onnxsim", "openvino", "numpy", "scipy")
 
 
@@ -39,12 +42,14 @@ class Shipped:
         numerics: relative differences by name.
         accuracy: of the engine, None without data.
         report: what else is to be known of the engine and its measurement, such as how often it was built.
+        quantization: what an int8 engine was made by and calibrated on; None for others.
     """
 
     measured: Measurement
     numerics: dict[str, float | None]
     accuracy: float | None
     report: dict[str, str]
+    quantization: dict[str, Any] | None = None
 
 
 def ship(
@@ -71,8 +76,10 @@ def ship(
     bundles.save(folder, small, plan, ready.subject.cuts, ready.subject.structure)
     with progress.step("exporting"):
         fused = fuse(small, ready.graph.foldable)
-        model = export_onnx(fused, ready.graph.example_inputs).SerializeToString()
-        write_bytes(folder / "model.onnx", ready.bench.typed(model))
+        exported = export_onnx(fused, ready.graph.example_inputs).SerializeToString()
+        images = quantization_images(ready)
+        model = ready.bench.typed(exported, images)
+        write_bytes(folder / "model.onnx", model)
         write_verifier(folder)
         for name, content in ready.bench.build(model).items():
             write_bytes(folder / "engine" / name, content)
@@ -82,7 +89,7 @@ def ship(
     with progress.step("verifying numerics and latency"):
         numerics: dict[str, float | None] = {
             "slim_vs_masked": slim_difference,
-            "onnx_vs_torch": largest_difference(reference_outputs(model, inputs), expected),
+            "onnx_vs_torch": largest_difference(reference_outputs(exported, inputs), expected),
             "engine_vs_torch": largest_difference(ready.bench.outputs(model, inputs), expected),
         }
         measured = ready.bench.measure({"engine": model}, FINAL, reference)["engine"]
@@ -94,7 +101,21 @@ def ship(
         if data is not None
         else None
     )
-    return Shipped(measured, numerics, accuracy, layers.report)
+    return Shipped(measured, numerics, accuracy, layers.report, _quantization(ready, images))
+
+
+def quantization_images(ready: Prepared) -> np.ndarray | None:
+    """Return training images, drawn by the job's seed, for an int8 engine's scales; None where nothing is quantized."""
+    data = ready.subject.data
+    if not ready.bench.quantizer or data is None:
+        return None
+    return np.concatenate([x.numpy() for x, _ in data.calibration(QUANTIZATION_IMAGES, ready.job.seed)])
+
+
+def _quantization(ready: Prepared, images: np.ndarray | None) -> dict[str, Any] | None:
+    if images is None:
+        return None
+    return {"by": ready.bench.quantizer, "images": len(images), "of": "training set", "seed": ready.job.seed}
 
 
 def reference_outputs(model: bytes, inputs: list[np.ndarray]) -> list[np.ndarray]:

@@ -25,6 +25,7 @@ from edgeprune.latency.bench import open_bench
 from edgeprune.latency.profile import fill
 from edgeprune.latency.slopes import LatencyCost
 from edgeprune.latency.store import TableStore
+from edgeprune.latency.trust import vetted
 from edgeprune.prepare import measured_now
 from edgeprune.progress import SILENT, Progress
 from edgeprune.shipping import versions
@@ -178,7 +179,9 @@ def _latency_cost(
         progress.say(f"dense {format_ms(dense_ms)}, to {format_ms(budget.of(dense_ms))}")
         wide = with_bypasses(model, subject.example_inputs, bypass)
         graph = trace(wide, subject.example_inputs)
-        table = fill(Blueprint(wide, graph), bench, TableStore(), seed=job.seed, progress=progress)
+        blueprint, store = Blueprint(wide, graph), TableStore()
+        vetted(blueprint, bench, store, progress)
+        table = fill(blueprint, bench, store, seed=job.seed, progress=progress)
     return share, LatencyCost(table, dense_ms)
 
 

@@ -45,7 +45,7 @@ def test_jobs_that_may_be_right(changed: dict[str, Any], tmp_path: Path, monkeyp
     ("changed", "said"),
     [
         ({"target": "opnvino"}, "did you mean 'openvino'"),
-        ({"precision": "int8"}, "precision 'int8' is not for target openvino"),
+        ({"precision": "int3"}, "precision 'int3' is not for target openvino"),
         ({"model": "dem"}, "did you mean 'demo'"),
         ({"model": "old"}, "model 'old' is nothing that is known"),
         ({"model": "none.py:make"}, "none.py does not exist"),

@@ -15,7 +15,7 @@ ROWS = (
     ("api", "cli"),
     ("replay",),
     ("pipeline",),
-    ("documents", "diagnosis", "evidence", "teach"),
+    ("documents", "diagnosis", "evidence", "precision", "teach"),
     ("decision", "shipping"),
     ("prepare",),
     ("verification", "report"),
@@ -25,7 +25,7 @@ ROWS = (
     ("latency", "training"),
     ("pruning", "targets"),
     ("graph", "runtimes"),
-    ("progress", "records", "units", "usercode"),
+    ("progress", "quiet", "records", "units", "usercode"),
     ("errors",),
 )
 ROW_OF = {name: depth for depth, row in enumerate(ROWS) for name in row}
@@ -63,8 +63,9 @@ def test_torch_stays_in_its_rooms(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_an_sdk_is_imported_only_in_its_own_file_and_only_when_used(module: str) -> None:
     allowed = {module.split(".")[-1].partition("_")[0]} if package(module) == "runtimes" else set()
-    # What onnxruntime.transformers holds are tools for ONNX files, not the runtime.
-    used = [name for name in imports(MODULES[module]) if not name.startswith("onnxruntime.transformers.")]
+    # What these hold are tools for ONNX files, not the runtime.
+    tools = ("onnxruntime.quantization", "onnxruntime.transformers.")
+    used = [name for name in imports(MODULES[module]) if not name.startswith(tools)]
     found = {name.split(".")[0] for name in used}
     at_once = {name.split(".")[0] for name in imports(MODULES[module], top_level=True)}
     assert not found & SDKS - allowed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 
 import edgeprune
 from edgeprune import api, pipeline, prepare, shipping
-from edgeprune.errors import BudgetError, InputError
+from edgeprune.errors import BudgetError, InputError, TableError
 from edgeprune.job import Job
 from edgeprune.progress import SILENT, Silent
 from edgeprune.training.demo import demo_model
@@ -275,6 +276,30 @@ def test_another_strategy_makes_a_bundle_on_the_same_budget(tmp_path: Path, netw
 def test_profile_lists_every_layer(tmp_path: Path, network: str) -> None:
     found = pipeline.profile(job(tmp_path, network)).to_json()
     assert {"stem.0", "one.0", "one.3", "two.0", "two.3", "fc"} <= {layer["name"] for layer in found["layers"]}
+
+
+def test_the_stored_table_is_checked_before_it_is_used(tmp_path: Path, network: str, device: SimulatedBench) -> None:
+    missing = pipeline.check(job(tmp_path, network))
+    assert (missing.exit_code, missing.content["status"]) == (8, "missing")
+    first = pipeline.profile(job(tmp_path, network)).content
+    assert first["table_check"]["status"] == "missing"
+    assert first["repetition"].startswith("Median over")
+    assert pipeline.check(job(tmp_path, network)).exit_code == 0
+    device.slowdown = 1.4
+    slower = pipeline.profile(job(tmp_path, network)).content
+    assert slower["table_check"]["sentence"] == "this machine is 1.4x slower"
+    device.slowdown = 3.0
+    with pytest.raises(TableError, match="this machine is 3x slower") as caught:
+        pipeline.profile(job(tmp_path, network))
+    assert caught.value.exit_code == 8
+    device.slowdown, device.version = 1.0, "2"
+    assert pipeline.check(job(tmp_path, network)).exit_code == 8
+    assert pipeline.profile(job(tmp_path, network)).content["table_check"]["status"] == "stale"
+    shared = pipeline.share(tmp_path / "shared").content
+    assert [one["networks"] for one in shared["tables"]] == [15, 15]
+    again = pipeline.share(tmp_path / "shared", take_in=True).content
+    assert [one["new"] for one in again["tables"]] == [0, 0]
+    shutil.rmtree(tmp_path / "shared")
 
 
 def test_from_python(tmp_path: Path) -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import ast
-import contextlib
-import io
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import onnx
@@ -18,6 +14,7 @@ from torch import nn
 from edgeprune.artifacts.tidy import drop_unused, pool_globally, shrink_constants
 from edgeprune.errors import InputError
 from edgeprune.graph.inputs import eval_mode
+from edgeprune.quiet import quiet
 
 OPSET = 18
 
@@ -39,7 +36,7 @@ def export_onnx(
         InputError: torch.onnx can't export the network.
     """
     try:
-        with eval_mode(model), torch.no_grad(), _quiet():
+        with eval_mode(model), torch.no_grad(), quiet():
             program = torch.onnx.export(
                 model,
                 () if isinstance(example_inputs, Mapping) else example_inputs,
@@ -72,7 +69,7 @@ def _simplified(proto: onnx.ModelProto) -> onnx.ModelProto:
     import onnxsim
 
     # Its own check is by absolute differences; whoever ships the model compares it with torch anyway.
-    with _quiet():
+    with quiet():
         result: onnx.ModelProto = onnxsim.simplify(proto, check_n=0)[0]
     shrink_constants(result.graph)
     name_after_modules(result.graph)
@@ -138,16 +135,3 @@ def _strip(proto: onnx.ModelProto) -> None:
         del value.metadata_props[:]
     del proto.graph.metadata_props[:]
     del proto.metadata_props[:]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's prints and warnings from the terminal; its exceptions still pass."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

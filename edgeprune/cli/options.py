@@ -1,6 +1,7 @@
 """Every option, defined once; a verb's options are a frozen dataclass of them.
 
-The job verbs build on each other: what `profile` takes `plan` takes as well, and what `plan` takes `export` takes.
+The job verbs build on each other: what tells of a network `profile` and `plan` take, and what `plan` takes `export`
+takes.
 No option is required here, since a configuration file may give it; `job()` says what is missing in the end.
 """
 
@@ -55,12 +56,16 @@ _WEIGHTS = _value("FILE", ".safetensors, or a .pt/.pth state dict; or a folder t
 _INPUT = _value("SHAPE", "Of one call, like 1x3x224x224.")
 _SEED = _value("N", "Of everything that is drawn.")
 _PRECISION = _value(None, "Of the engine.", show_default="the target's own")
+_PRECISION_OR_AUTO = _value(
+    None, "Of the engine; export's auto keeps most of the network.", show_default="the target's own"
+)
 _THREADS = _value("N", "For the runtime.", show_default="the target's own")
 _DATA = _value("D", "Folder with train/ and val/, FILE.npz, FILE.py:FUNCTION or demo.")
 _MEAN = _value("M,M,M", "A channel's mean, of pixels in [0, 1].")
 _STD = _value("S,S,S", "A channel's deviation, of pixels in [0, 1].")
 _RESUME = _flag("--resume", "Pick up an interrupted run.")
 _Precision = Literal["fp32", "bf16", "fp16", "int8"]
+_PrecisionOrAuto = Literal["fp32", "bf16", "fp16", "int8", "auto"]
 
 
 @dataclass(frozen=True)
@@ -130,8 +135,8 @@ class ReplayOptions(Common):
 
 
 @dataclass(frozen=True)
-class ProfileOptions(Common):
-    """What `profile` takes: a network, a device, and which widths are asked about."""
+class NetworkOptions(Common):
+    """A network, a device, and which widths are asked about."""
 
     model: Annotated[str | None, _MODEL] = None
     weights: Annotated[Path | None, _WEIGHTS] = None
@@ -139,7 +144,7 @@ class ProfileOptions(Common):
     submodule: Annotated[str | None, _value("NAME", "Make this part alone smaller, such as backbone.")] = None
     seed: Annotated[int, _SEED] = 0
     target: Annotated[str | None, _TARGET] = None
-    precision: Annotated[_Precision | None, _PRECISION] = None
+    precision: Annotated[_PrecisionOrAuto | None, _PRECISION_OR_AUTO] = None
     threads: Annotated[int | None, _THREADS] = None
     device: Annotated[list[str], _DEVICES] = field(default_factory=lambda: ["local"])
     lock: Annotated[list[str], _value("PATTERN", "Module names never narrowed. May be repeated.")] = field(
@@ -178,8 +183,21 @@ class ProfileOptions(Common):
 
 
 @dataclass(frozen=True)
-class PlanOptions(ProfileOptions):
-    """What `plan` takes: `profile`'s, a latency, and the data that tell which channels matter."""
+class ProfileOptions(NetworkOptions):
+    """What `profile` takes: a network on a device, or what to do with the tables that are there."""
+
+    check: Annotated[bool, _flag("--check", "Only say whether the stored table can be trusted; at most 30 s.")] = False
+    export_to: Annotated[
+        Path | None, typer.Option("--export", metavar="DIR", help="Only write the stored tables into DIR.")
+    ] = None
+    import_from: Annotated[
+        Path | None, typer.Option("--import", metavar="DIR", help="Only take in the tables of DIR.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class PlanOptions(NetworkOptions):
+    """What `plan` takes: a network on a device, a latency, and the data that tell which channels matter."""
 
     latency: Annotated[str | None, _value("L", "10ms, 800us, or 60% of the dense network's own.")] = None
     data: Annotated[str | None, _DATA] = None

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 from edgeprune.cli.options import ProfileOptions
 from edgeprune.cli.output import finish, running
+from edgeprune.errors import InputError
 from edgeprune.targets.target import find_target
 
 
 def profile(options: ProfileOptions) -> int:
     """Measure the latency table that MODEL needs.
 
-    It is kept for the next run on the same device with the same settings.
+    It is kept for the next run on the same device with the same settings, and checked before it is used.
     """
+    if sum((options.check, options.export_to is not None, options.import_from is not None)) > 1:
+        raise InputError("--check, --export and --import do one thing each", remedy="give one of them")
+    if options.export_to is not None or options.import_from is not None:
+        return _share(options)
     job = options.job().checked()
     with running(options) as progress:
         from edgeprune import pipeline
         from edgeprune.report.text import latency_means
 
         progress.say(latency_means(copies=find_target(job.target).copies))
-        result = pipeline.profile(job, progress)
+        result = pipeline.check(job, progress) if options.check else pipeline.profile(job, progress)
+    return finish(options, result)
+
+
+def _share(options: ProfileOptions) -> int:
+    folder = options.export_to or options.import_from
+    assert folder is not None
+    if options.import_from is not None and not folder.is_dir():
+        raise InputError(f"{folder} is not a folder", remedy="name one that `edgeprune profile --export` wrote")
+    with running(options):
+        from edgeprune import pipeline
+
+        result = pipeline.share(folder, take_in=options.import_from is not None, target=options.target)
     return finish(options, result)

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from edgeprune.errors import InputError
+from edgeprune.latency.quantized import METHODS, digest_of, needs_reduced_range, quantized
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.typed import typed
@@ -26,6 +27,7 @@ from edgeprune.targets.target import Fingerprint, Target, find_target
 _WORKER = "edgeprune.latency.worker"
 _START_S = 120.0
 _EACH_MODEL_S = 600.0
+_QUANTIZED_KEPT = 8
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,13 @@ class Bench:
         self.device = device
         self.settings = settings
         self._fingerprint: Fingerprint | None = None
+        self._quantized: dict[str, bytes] = {}
+
+    @property
+    def quantizer(self) -> str:
+        """What makes int8 models for this bench, with its version; empty where its models are not quantized."""
+        method = find_record(self.target.runtime).quantizer
+        return METHODS[method].version if self.settings.precision == "int8" and method else ""
 
     def fingerprint(self) -> Fingerprint:
         """Describe what measurements on this bench are comparable with, read off a small compiled model, once."""
@@ -82,6 +91,7 @@ class Bench:
                 "runtime": self.target.runtime,
                 "runtime_version": found["runtime_version"],
                 "affinity": found["affinity"],
+                **({"quantizer": self.quantizer} if self.quantizer else {}),
             }
         )
 
@@ -170,9 +180,25 @@ class Bench:
         timeout_s = _START_S + _EACH_MODEL_S * len(files)
         return self.device.call(f"{_WORKER}:{function}", {**settings, **arguments}, models, timeout_s)
 
-    def typed(self, model: bytes) -> bytes:
-        """Return a float32 model as it is given to the runtime: in the engine's types where that takes them from it."""
-        return typed(model, self.settings.precision) if find_record(self.target.runtime).takes_types else model
+    def typed(self, model: bytes, images: np.ndarray[Any, Any] | None = None) -> bytes:
+        """Return a float32 model as it is given to the runtime: in the engine's types where that takes them from it.
+
+        Args:
+            model: as ONNX; one that has the types already is left alone.
+            images: (N, C, H, W) that an int8 model's scales come from; None takes noise, since a latency does not
+                depend on the values.
+        """
+        record = find_record(self.target.runtime)
+        if not self.quantizer:
+            return typed(model, self.settings.precision) if record.takes_types else model
+        key = digest_of(model, images)
+        if key not in self._quantized:
+            # The fingerprint is read off a quantized model: noise will do for that, and for all that is only timed.
+            reduced = images is not None and needs_reduced_range(self.fingerprint())
+            while len(self._quantized) >= _QUANTIZED_KEPT:
+                del self._quantized[next(iter(self._quantized))]
+            self._quantized[key] = quantized(model, record.quantizer, images, reduced=reduced)
+        return self._quantized[key]
 
 
 def _with(reference: Reference | None, models: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -196,7 +222,7 @@ def open_bench(
 
     Raises:
         InputError: an unknown name, or a precision or a number of threads that the target does not have.
-        MissingError: no such device can be reached, or the runtime is not there.
+        MissingError: no such device can be reached, or the runtime, or what int8 needs, is not there.
     """
     target = find_target(target_name)
     precision = precision or target.precision
@@ -204,6 +230,8 @@ def open_bench(
         raise InputError(
             f"precision {precision!r} is not for target {target.name}", remedy=f"use {', '.join(target.precisions)}"
         )
+    if precision == "int8" and target.record and target.record.quantizer:
+        METHODS[target.record.quantizer].check()
     threads = target.threads if threads is None else threads
     if threads < 0:
         raise InputError(f"{threads} threads", remedy="use --threads 1 or more")

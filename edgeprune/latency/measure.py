@@ -28,6 +28,11 @@ def measure(
 ) -> Dict[str, Measurement]:
     """Time every call by `rule`, interleaved: each round takes each call once, and counts for all of them or for none.
 
+    What is repeated how often, in one sentence: after a warm-up of `warmup_s` and until steady, each call runs for
+    `round_s` and at least `samples_min` times a round, in slices of 15 ms that take the calls in turn, over `rounds`
+    to `rounds_max` quiet rounds, until the median's standard error is below `error`; up to `retries` busy rounds are
+    taken again. `Rule.sentence` says it with the numbers.
+
     A call that works in the calling thread (OpenVINO and ONNX Runtime with one thread do: checked) is interrupted when
     its wall time is above its processor time, or when the system switched away from it; such samples do not count. A
     call that waits for threads of its own or for another processor shows nothing there, and only the other programs'

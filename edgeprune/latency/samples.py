@@ -56,6 +56,11 @@ class Measurement:
         """Rebuild a measurement from `to_json` data."""
         return cls(**{**data, "samples_ms": tuple(data["samples_ms"])})
 
+    def repetition(self, rule: Rule) -> str:
+        """Say by which rule this was measured, and how often it came to that."""
+        samples = f" of {len(self.samples_ms)} samples" if self.samples_ms else " of the samples"
+        return f"{rule.sentence()} Here: {self.rounds} rounds, {self.undisturbed:.0%}{samples} undisturbed."
+
     def rebased(self, reference: Measurement, reference_ms: float) -> Measurement:
         """Return this measurement as it would be where `reference`, measured together with it, takes `reference_ms`.
 

@@ -7,7 +7,8 @@ being timed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from filelock import FileLock
 from platformdirs import user_data_path
 
 from edgeprune.latency.table import SCHEMA, LatencyTable, NetworkRecord
-from edgeprune.records import append_lines, read_lines, write_json
+from edgeprune.records import append_lines, read_json, read_lines, write_json
 from edgeprune.targets.target import Fingerprint
 
+FINGERPRINT = "edgeprune.fingerprint/1"
 DECISION = "edgeprune.decision/1"
 
 
@@ -36,13 +38,36 @@ class TableStore:
         """Return what was measured on that fingerprint; empty if nothing was."""
         return LatencyTable(fingerprint, tuple(self._read(fingerprint)))
 
-    def add(self, table: LatencyTable, record: NetworkRecord) -> LatencyTable:
-        """Append a record on disk and return the table with it."""
-        folder = self.folder(table.fingerprint)
+    def fingerprints(self) -> list[Fingerprint]:
+        """Return the fingerprints that there are tables of, by digest."""
+        found = []
+        for path in sorted(self.root.glob("*/fingerprint.json")):
+            values = read_json(path, FINGERPRINT)
+            found.append(Fingerprint({name: value for name, value in values.items() if name != "schema"}))
+        return found
+
+    def merge(self, fingerprint: Fingerprint, records: Iterable[NetworkRecord]) -> int:
+        """Append the records of networks and widths that the table lacks, in their order; return how many."""
+        with self._locked(fingerprint) as folder:
+            known = {(one.network, tuple(sorted(one.widths.items()))) for one in self._read(fingerprint)}
+            new = [one for one in records if (one.network, tuple(sorted(one.widths.items()))) not in known]
+            if new:
+                append_lines(folder / "networks.jsonl", [record.to_json() for record in new])
+        return len(new)
+
+    @contextmanager
+    def _locked(self, fingerprint: Fingerprint) -> Iterator[Path]:
+        """Hold the lock of a fingerprint's folder, made and described where it was not there."""
+        folder = self.folder(fingerprint)
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
             if not (folder / "fingerprint.json").exists():
-                write_json(folder / "fingerprint.json", "edgeprune.fingerprint/1", table.fingerprint.to_json())
+                write_json(folder / "fingerprint.json", FINGERPRINT, fingerprint.to_json())
+            yield folder
+
+    def add(self, table: LatencyTable, record: NetworkRecord) -> LatencyTable:
+        """Append a record on disk and return the table with it."""
+        with self._locked(table.fingerprint) as folder:
             append_lines(folder / "networks.jsonl", [record.to_json()])
         return LatencyTable(table.fingerprint, (*table.records, record))
 

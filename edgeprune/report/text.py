@@ -79,11 +79,14 @@ def _predicted(predicted: float | None, budget: float | None) -> str:
 
 def _export(document: Document, verbose: bool) -> Lines:
     yield from verdict(document)
+    if document.get("precision"):
+        yield Text(f"Precision: {document['precision']['why']}.")
     yield _before_and_after(document)
     yield from _latency_line(document)
     yield from _accuracy_line(document)
     yield from _numerics_line(document)
     yield from _engine_line(document)
+    yield from _quantization_line(document)
     if document.get("plan"):
         yield from _widths(document["plan"], None if verbose else WIDTHS_SHOWN)
     yield from _solver_line(document)
@@ -93,6 +96,7 @@ def _export(document: Document, verbose: bool) -> Lines:
         yield Text(f"Bundle: {document['bundle']}")
     if document.get("report"):
         yield Text(f"Report: {document['report']}")
+    yield from _repetition(document)
     yield Text(latency_means(copies=document.get("fingerprint", {}).get("copies") != "out"), style="dim")
 
 
@@ -164,6 +168,14 @@ def _numerics_line(document: Document) -> Lines:
     parts = [f"{name} {numerics[key]:.1e}" for key, name in names.items() if numerics.get(key) is not None]
     if parts:
         yield Text("Numerics (largest difference / largest output): " + ", ".join(parts))
+    if parts and document.get("fingerprint", {}).get("precision") == "int8":
+        yield Text("Engine to torch is what int8 costs, no error of arithmetic: accuracy judges it.", style="dim")
+
+
+def _quantization_line(document: Document) -> Lines:
+    made = document.get("quantization")
+    if made:
+        yield Text(f"Quantized by {made['by']}, on {made['images']} images of the {made['of']} (seed {made['seed']})")
 
 
 def _engine_line(document: Document) -> Lines:
@@ -247,6 +259,7 @@ def _plans(document: Document, verbose: bool) -> Lines:
         elif plan.get("plan") and (verbose or len(plans) == 1):
             yield Text(f"Widths for {format_ms(plan['budget'])}", style="bold")
             yield from _widths(plan["plan"], None if verbose else WIDTHS_SHOWN)
+    yield from _repetition(document)
     yield Text(latency_means(copies=document.get("fingerprint", {}).get("copies") != "out"), style="dim")
 
 
@@ -289,7 +302,41 @@ def _profile(document: Document, verbose: bool) -> Lines:
             yield Text(f"{len(layers) - WIDTHS_SHOWN} layers not shown (--verbose shows all)")
     if document.get("table"):
         yield Text(f"Kept in {document['table']}")
+    yield from _repetition(document)
     yield Text(latency_means(copies=document.get("fingerprint", {}).get("copies") != "out"), style="dim")
+
+
+def _repetition(document: Document) -> Lines:
+    """Yield what was repeated how often, and what the check of the stored table found."""
+    checked = document.get("table_check")
+    if checked and checked["status"] != "missing":
+        yield Text(f"Latency table, checked at the start: {checked['sentence']}")
+    if document.get("repetition"):
+        yield Text(f"Repetition: {document['repetition']}", style="dim")
+    if document.get("table_repetition"):
+        yield Text(f"Networks of the table: {document['table_repetition']}", style="dim")
+
+
+def _check(document: Document, verbose: bool) -> Lines:
+    style = "bold green" if document["usable"] else "bold red"
+    yield Text(f"Latency table for {document['target']}: {document['sentence']}", style=style)
+    for network in document["networks_ms"]:
+        yield Text(f"- {format_ms(network['table'])} in the table, {format_ms(network['now'])} now")
+    if document["networks_ms"]:
+        yield Text(f"Repetition: {document['repetition']}", style="dim")
+    yield Text(f"Kept in {document['table']}")
+
+
+def _tables(document: Document, verbose: bool) -> Lines:
+    table = Table("runtime", "version", "precision", "threads", "processor", "networks", "new", box=SIMPLE_HEAD)
+    for one in document["tables"]:
+        fingerprint = one["fingerprint"]
+        names = ("runtime", "runtime_version", "precision", "threads")
+        known = [Text(fingerprint.get(name, "")) for name in names]
+        processor = Text(fingerprint.get("board") or fingerprint.get("cpu", ""))
+        table.add_row(*known, processor, str(one["networks"]), str(one["new"]))
+    yield table
+    yield Text(f"{document['done'].capitalize()}: {document['folder']}")
 
 
 def _train(document: Document, verbose: bool) -> Lines:
@@ -377,12 +424,14 @@ def _width(stream: TextIO) -> int | None:
 
 
 RENDERERS: Mapping[str, Callable[[Document, bool], Lines]] = {
+    "edgeprune.check": _check,
     "edgeprune.config": _config,
     "edgeprune.diff": _diff,
     "edgeprune.doctor": _doctor,
     "edgeprune.export": _export,
     "edgeprune.plans": _plans,
     "edgeprune.profile": _profile,
+    "edgeprune.tables": _tables,
     "edgeprune.replay": _diff,
     "edgeprune.report": _report,
     "edgeprune.targets": _targets,

@@ -5,12 +5,15 @@ Facts that this file rests on (ONNX Runtime 1.31):
     to whole microseconds; the first run of every node is cold; it stops silently at a maximum number of events;
   - with the blocked layout (NCHWc) a fused node is called `<name of the tensor it writes>_nchwc`; the layout changes
     ReorderInput and ReorderOutput are nodes of their own;
+  - a quantized convolution becomes a QLinearConv, named after it and a number: `conv_token_3`; only the optimised graph
+    says whether it did;
   - unknown configuration keys are accepted silently, so only keys from onnxruntime_session_options_config_keys.h here.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import tempfile
 from pathlib import Path
@@ -25,10 +28,13 @@ from edgeprune.runtimes.onnxgraph import Primitive, attribute, read_nodes
 
 _PROVIDER = "CPUExecutionProvider"
 _ERRORS_ONLY = 3
+_TOKEN = re.compile(r"_token_\d+$")
 _CUT_US = 0.5
 _COLD_RUNS = 10
 _EVENTS_MAX = 100_000
 _KERNEL_SUFFIX = "_kernel_time"
+_INT8_MULTIPLY = ("ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "QGemm", "QLinearConv", "QLinearMatMul")
+_PRECISIONS = ("fp32", "int8")
 _NUMPY_NAMES = {"float": "float32", "double": "float64"}
 
 
@@ -59,8 +65,11 @@ class ONNXRuntimeSession:
     """A model loaded by ONNX Runtime; see `base.Session`."""
 
     def __init__(self, onnx: bytes, settings: SessionSettings) -> None:
-        if settings.precision != "fp32":
-            raise InputError(f"ONNX Runtime does not run {settings.precision!r} here", remedy="use --precision fp32")
+        if settings.precision not in _PRECISIONS:
+            raise InputError(
+                f"ONNX Runtime does not run {settings.precision!r} here",
+                remedy=f"use --precision {' or '.join(_PRECISIONS)}",
+            )
         self._onnx = onnx
         self._settings = settings
         self._arrays: list[Any] = []
@@ -72,11 +81,16 @@ class ONNXRuntimeSession:
         self.report: dict[str, str] = {}
         options = self._session.get_session_options()
         self.properties = {
-            "precision": "fp32",
+            "precision": _read_precision(onnx, settings),
             "threads": str(options.intra_op_num_threads),
             "streams": str(options.inter_op_num_threads),
             "device": ",".join(self._session.get_providers()),
         }
+        if self.properties["precision"] != settings.precision:
+            raise InputError(
+                f"ONNX Runtime computes this model in {self.properties['precision']}, not {settings.precision}",
+                remedy=f"ask for --precision {self.properties['precision']}",
+            )
         self._binding: Any = None
 
     def bind(self, arrays: Sequence[Any]) -> None:
@@ -120,10 +134,11 @@ class ONNXRuntimeSession:
         times = [_middle_mean([durations[run] for run in counted]) + _CUT_US for durations in samples.values()]
         if alone:
             times = within(statistics.median(watches[run].used_us for run in counted), times)
-        primitives = [Primitive(name, kind, written.get(name, ())) for name, kind in samples]
+        primitives = [
+            Primitive(_TOKEN.sub("", name), _float_kind(kind), written.get(name, ())) for name, kind in samples
+        ]
         return [
-            LayerTime(names, primitive.op_type, us)
-            for names, primitive, us in zip(attribute(nodes, primitives), primitives, times)
+            LayerTime(names, kind, us) for names, (_, kind), us in zip(attribute(nodes, primitives), samples, times)
         ]
 
     def close(self) -> None:
@@ -180,6 +195,23 @@ def _open(onnx: bytes, options: Any) -> Any:
             f"ONNX Runtime cannot load the model: {str(error).strip() or type(error).__name__}",
             remedy="check the ONNX file",
         ) from None
+
+
+def _read_precision(onnx: bytes, settings: SessionSettings) -> str:
+    """Return what the optimised graph multiplies in: `int8` where any layer does, else `fp32`."""
+    if not any(node.op_type == "DequantizeLinear" for node in read_nodes(onnx)):
+        return "fp32"
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+        options = _options(settings)
+        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+        _open(onnx, options)
+        kinds = {node.op_type for node in read_nodes((Path(folder) / "optimised.onnx").read_bytes())}
+    return "int8" if kinds & set(_INT8_MULTIPLY) else "fp32"
+
+
+def _float_kind(kind: str) -> str:
+    """Return the operator that a quantized one stands for: QLinearConv is a Conv, QGemm a Gemm."""
+    return re.sub(r"^(QLinear|Q(?=Gemm))", "", kind)
 
 
 def _static(port: Any) -> tuple[int, ...]:

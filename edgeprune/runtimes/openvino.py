@@ -6,6 +6,8 @@ Facts about the CPU plug-in that this file rests on (OpenVINO 2026.4; src/plugin
   - a node's counter is a running mean since compilation, cold runs included, of durations cut to whole microseconds,
     and is cut to a whole microsecond again when read. So: read twice, take the difference of the totals, add the two
     half microseconds, and use several fresh compilations, because one preemption stays in a mean for ever;
+  - int8 is in the model, not a setting: the runtime model says of each primitive what it computes in, u8 or i8 there;
+    what is left in floating point then runs in float32;
   - the status of a node says only whether that mean is above zero. Which nodes a primitive computes is in the runtime
     model, as `originalLayersNames`;
   - `import openvino` reports to its makers through the package openvino_telemetry when that is importable.
@@ -28,8 +30,11 @@ from edgeprune.runtimes.interruptions import Stopwatch, within
 from edgeprune.runtimes.onnxgraph import Primitive, attribute, read_nodes
 
 _DEVICE = "CPU"
-_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-_READ_BACK = {openvino: ours for ours, openvino in _PRECISIONS.items()}
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+_READ_BACK = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+_CAPABILITIES = {"bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
+_MULTIPLY = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+_INT8 = ("i8", "u8")
 _COMPILATIONS = (2, 5)
 _COMPILING_S = 2.0
 _COLD_RUNS = 10
@@ -78,14 +83,17 @@ class OpenVINOSession:
         started = time.perf_counter()
         compiled = self._compile()
         self._compile_s = time.perf_counter() - started
-        self.properties = _read_back(self._core, compiled)
-        _refuse_other(self.properties, settings)
+        kinds = _multiplied_in(compiled)
+        self.properties = _read_back(self._core, compiled, kinds)
+        _refuse_other(self.properties, settings, self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
         self.inputs = {port.get_any_name(): tuple(port.shape) for port in compiled.inputs}
         self.input_types = {
             port.get_any_name(): np.dtype(port.element_type.to_dtype()).name for port in compiled.inputs
         }
         self.outputs = [port.get_any_name() for port in compiled.outputs]
         self.report: dict[str, str] = {}
+        if self.properties["precision"] == "int8":
+            self.report["int8_layers"] = f"{sum(kind in _INT8 for kind in kinds)} of {len(kinds)}"
         self._compiled = compiled
         self._request = compiled.create_infer_request()
 
@@ -209,10 +217,17 @@ def _read_model(core: Any, onnx: bytes) -> Any:
     return model
 
 
-def _read_back(core: Any, compiled: Any) -> dict[str, str]:
-    precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+def _multiplied_in(compiled: Any) -> list[str]:
+    """Return the type that each primitive which multiplies by weights computes in."""
+    infos = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ordered_ops()]
+    return [info["runtimePrecision"].value for info in infos if info["layerType"].value in _MULTIPLY]
+
+
+def _read_back(core: Any, compiled: Any, kinds: Sequence[str]) -> dict[str, str]:
+    """Return what the compiled model says about itself; `kinds` is what its layers multiply in."""
+    hint = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     return {
-        "precision": _READ_BACK.get(precision, precision),
+        "precision": "int8" if any(kind in _INT8 for kind in kinds) else _READ_BACK.get(hint, hint),
         "threads": str(compiled.get_property("INFERENCE_NUM_THREADS")),
         "streams": str(compiled.get_property("NUM_STREAMS")),
         "device": ",".join(compiled.get_property("EXECUTION_DEVICES")),
@@ -221,11 +236,23 @@ def _read_back(core: Any, compiled: Any) -> dict[str, str]:
     }
 
 
-def _refuse_other(found: Mapping[str, str], settings: SessionSettings) -> None:
-    for what, asked in (("precision", settings.precision), ("threads", str(settings.threads))):
-        if found[what] != asked:
+def _refuse_other(found: Mapping[str, str], settings: SessionSettings, capabilities: Sequence[str]) -> None:
+    """Refuse what the compiled model says of itself where it is not what was asked for.
+
+    Raises:
+        InputError: another precision, which may be one that the processor does not have, or another number of threads.
+    """
+    asked = settings.precision
+    if found["precision"] != asked and _CAPABILITIES.get(asked, "FP32") not in capabilities:
+        offered = ", ".join(sorted(ours for ours, name in _CAPABILITIES.items() if name in capabilities))
+        raise InputError(
+            f"this processor has no {asked}: OpenVINO would run {found['precision']} on it, not {asked}",
+            remedy=f"use --precision fp32{f' or {offered}' if offered else ''}",
+        )
+    for what, wanted in (("precision", asked), ("threads", str(settings.threads))):
+        if found[what] != wanted:
             raise InputError(
-                f"OpenVINO gives {what} {found[what]} on this machine, not {asked}",
+                f"OpenVINO gives {what} {found[what]} on this machine, not {wanted}",
                 remedy=f"ask for --{what} {found[what]}",
             )
 

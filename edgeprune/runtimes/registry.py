@@ -33,6 +33,7 @@ class RuntimeRecord:
         suffixes: endings of the files that `save_engine` writes.
         processor: `cpu`, in threads of the calling process, or `gpu`.
         takes_types: the model's own types say what it computes in; else the precision is a setting.
+        quantizer: what makes an int8 model for it (a key of `latency.quantized.METHODS`); empty where nothing does.
         commands: programs, any of which does where the module is missing; an absolute path, or a name on the PATH.
     """
 
@@ -48,6 +49,7 @@ class RuntimeRecord:
     suffixes: tuple[str, ...]
     processor: str = "cpu"
     takes_types: bool = False
+    quantizer: str = ""
     commands: tuple[str, ...] = ()
 
     def installed(self) -> bool:
@@ -121,9 +123,10 @@ register(
         distribution="openvino",
         install="pip install openvino",
         extra="",
-        precisions=("fp32", "bf16", "fp16"),
+        precisions=("fp32", "bf16", "fp16", "int8"),
         times_layers=True,
         suffixes=(".xml", ".bin"),
+        quantizer="nncf",
     )
 )
 register(
@@ -135,9 +138,10 @@ register(
         distribution="onnxruntime",
         install="pip install onnxruntime",
         extra="",
-        precisions=("fp32",),
+        precisions=("fp32", "int8"),
         times_layers=True,
         suffixes=(".onnx",),
+        quantizer="qdq",
     )
 )
 register(

@@ -14,7 +14,19 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 _CPU = Path("/sys/devices/system/cpu")
-_ISA = ("sse4_2", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "asimddp", "bf16", "sve")
+_ISA = (
+    "sse4_2",
+    "avx2",
+    "avx512f",
+    "avx_vnni",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_tile",
+    "asimd",
+    "asimddp",
+    "bf16",
+    "sve",
+)
 _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
 
 

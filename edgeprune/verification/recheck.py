@@ -66,6 +66,7 @@ def recheck(folder: Path, manifest: Mapping[str, Any], bench: Bench, progress: P
         precision=bench.settings.precision,
         dense_accuracy=before["accuracy"]["dense"],
         engine_accuracy=accuracy,
+        float_accuracy=before["accuracy"]["pruned"],
         max_drop=None if job["max_drop"] is None else job["max_drop"] / 100,
     )
     return Recheck(measured, dict(bench.fingerprint().to_json()), numerics, accuracy, verdict, {})

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Iterator, Mapping, Optional, Tuple
 
 from edgeprune.errors import AccuracyError, MissingError, NumericsError, OverBudgetError
 from edgeprune.units import format_ms
-from edgeprune.verification.numerics import ONNX_TOLERANCE, SLIM_TOLERANCE, TOLERANCE
+from edgeprune.verification.numerics import ONNX_TOLERANCE, QUANTIZED_BOUND, SLIM_TOLERANCE, TOLERANCE
 
 DROP_WARNED = 0.02
 """Loss of accuracy that is warned about where no floor was given."""
+
+QUANTIZATION_DROP = 0.05
+"""An int8 engine that loses so much to the float network which it was made from is broken, whatever was allowed."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ def judge(
     engine_accuracy: float | None,
     max_drop: float | None,
     allow_unverified: bool = False,
+    float_accuracy: float | None = None,
 ) -> Verdict:
     """Return the verdict; the first of numerics, latency and accuracy that fails gives the exit code.
 
@@ -53,18 +59,12 @@ def judge(
         engine_accuracy: the same of the engine.
         max_drop: accuracy that may be lost, in [0, 1]; None sets no floor.
         allow_unverified: an unmeasured result is a success.
+        float_accuracy: of the network that an int8 engine was made from; None where it is not known.
     """
     reasons, codes = [], []
-    limits = {
-        "slim_vs_masked": SLIM_TOLERANCE,
-        "onnx_vs_torch": ONNX_TOLERANCE,
-        "engine_vs_torch": TOLERANCE[precision],
-    }
-    for name, limit in limits.items():
-        difference = numerics.get(name)
-        if difference is not None and not difference <= limit:
-            reasons.append(f"numerics: {name} differ by {difference:.2g} of the largest output, {limit:g} is allowed")
-            codes.append(NumericsError.exit_code)
+    for reason, code in _differences(numerics, precision):
+        reasons.append(reason)
+        codes.append(code)
     if measured_ms is None or not trusted:
         status = "unverified"
         why = "nothing was measured" if measured_ms is None else distrust or "the device was busy"
@@ -77,6 +77,13 @@ def judge(
         status = "missed"
         reasons.append(f"measured {format_ms(measured_ms)} is over the budget of {format_ms(budget_ms)}")
         codes.append(OverBudgetError.exit_code)
+    if precision == "int8" and float_accuracy is not None and engine_accuracy is not None:
+        lost = float_accuracy - engine_accuracy
+        if lost > QUANTIZATION_DROP:
+            reasons.append(
+                f"the quantization is broken: the int8 engine loses {lost * 100:.1f} points to its own float network"
+            )
+            codes.append(AccuracyError.exit_code)
     if dense_accuracy is not None and engine_accuracy is not None:
         drop = dense_accuracy - engine_accuracy
         if max_drop is not None and drop > max_drop:
@@ -85,3 +92,28 @@ def judge(
         elif drop > DROP_WARNED:
             reasons.append(f"accuracy fell by {drop * 100:.1f} points")
     return Verdict(status, codes[0] if codes else 0, tuple(reasons))
+
+
+def _differences(numerics: Mapping[str, Optional[float]], precision: str) -> Iterator[Tuple[str, int]]:
+    """Yield (reason, exit code) for every difference that is too large.
+
+    An int8 engine differs because it is quantized: that is no bug of arithmetic, so it ends with accuracy's exit code,
+    unless the outputs are no numbers or of another shape.
+    """
+    limits = {"slim_vs_masked": SLIM_TOLERANCE, "onnx_vs_torch": ONNX_TOLERANCE}
+    if precision != "int8":
+        limits["engine_vs_torch"] = TOLERANCE[precision]
+    for name, limit in limits.items():
+        difference = numerics.get(name)
+        if difference is not None and not difference <= limit:
+            said = f"numerics: {name} differ by {difference:.2g} of the largest output, {limit:g} is allowed"
+            yield said, NumericsError.exit_code
+    difference = numerics.get("engine_vs_torch") if precision == "int8" else None
+    if difference is not None and not math.isfinite(difference):
+        yield "numerics: the engine's outputs are no numbers, or of another shape", NumericsError.exit_code
+    elif difference is not None and difference > QUANTIZED_BOUND:
+        said = (
+            f"the quantization is broken: outputs differ by {difference:.2g} of the largest one from torch's,"
+            f" {QUANTIZED_BOUND:g} is the bound"
+        )
+        yield said, AccuracyError.exit_code

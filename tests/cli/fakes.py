@@ -62,13 +62,13 @@ class FakePipeline:
 
     def module(self) -> ModuleType:
         module = ModuleType("edgeprune.pipeline")
-        for verb in ("export", "plan", "profile", "train", "verify", "doctor"):
+        for verb in ("export", "plan", "profile", "check", "share", "train", "verify", "doctor"):
             setattr(module, verb, self._recorder(verb))
         return module
 
     def _recorder(self, verb: str) -> Callable[..., FakeResult]:
-        def call(*arguments: Any) -> FakeResult:
-            self.calls.append((verb, arguments))
+        def call(*arguments: Any, **options: Any) -> FakeResult:
+            self.calls.append((verb, (*arguments, *options.values())))
             print("a library's chatter")
             return self.answer()
 

@@ -6,7 +6,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from edgeprune.cli.options import CRITERIA, ExportOptions, PlanOptions, ProfileOptions
+from edgeprune.cli.options import CRITERIA, ExportOptions, NetworkOptions, PlanOptions, ProfileOptions
 from edgeprune.errors import EdgePruneError, InputError, MissingError
 from edgeprune.job import Job
 from edgeprune.units import LatencyBudget
@@ -95,7 +95,9 @@ def test_what_is_missing_or_wrong_is_said(options: ProfileOptions, said: str) ->
         options.job()
 
 
-@pytest.mark.parametrize(("less", "more"), [(ProfileOptions, PlanOptions), (PlanOptions, ExportOptions)])
+@pytest.mark.parametrize(
+    ("less", "more"), [(NetworkOptions, ProfileOptions), (NetworkOptions, PlanOptions), (PlanOptions, ExportOptions)]
+)
 def test_a_job_verb_takes_what_the_one_before_it_takes(less: type, more: type) -> None:
     assert {item.name for item in fields(less)} < {item.name for item in fields(more)}
 

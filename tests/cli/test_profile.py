@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edgeprune.cli.main import run
@@ -29,3 +31,48 @@ def test_one_call_with_the_job(pipeline: FakePipeline, capsys: pytest.CaptureFix
     shown = capsys.readouterr().out
     assert shown.index("head") < shown.index("stem"), "the slowest layer comes first"
     assert "75.0 %" in shown, "3 ms of 4 ms"
+
+
+def test_a_check_runs_alone(pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {
+        "schema": "edgeprune.check/1",
+        "target": "openvino",
+        "sentence": "this machine is 1.4x slower",
+        "usable": True,
+        "networks_ms": [{"table": 10.0, "now": 14.0}],
+        "repetition": "Median over ...",
+        "table": "tables/x",
+    }
+    pipeline.answer = lambda: FakeResult(found)
+    assert run(["profile", "demo", "--target", "openvino", "--check"]) == 0
+    ((verb, (job, _)),) = pipeline.calls
+    assert (verb, job) == ("check", Job("demo", "openvino"))
+    shown = capsys.readouterr().out
+    assert "1.4x slower" in shown
+    assert "10 ms in the table, 14 ms now" in shown
+
+
+@pytest.mark.parametrize(("word", "taken_in"), [("--export", False), ("--import", True)])
+def test_tables_are_shared_without_a_model_or_a_device(
+    pipeline: FakePipeline, capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, taken_in: bool
+) -> None:
+    table = {"fingerprint": {"runtime": "openvino", "precision": "int8", "cpu": "A"}, "networks": 15, "new": 3}
+    pipeline.answer = lambda: FakeResult(
+        {"schema": "edgeprune.tables/1", "folder": "shared", "done": "imported", "tables": [table]}
+    )
+    (tmp_path / "shared").mkdir()
+    assert run(["profile", word, "shared"]) == 0
+    assert pipeline.calls == [("share", (Path("shared"), taken_in, None))]
+    assert "Imported: shared" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--import", "none"], "none is not a folder"), (["--export", "a", "--check"], "do one thing each")],
+)
+def test_what_cannot_be_shared_is_said(
+    pipeline: FakePipeline, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert run(["profile", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not pipeline.calls

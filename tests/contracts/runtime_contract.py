@@ -10,6 +10,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from edgeprune.errors import InputError
+from edgeprune.latency.quantized import quantized
 from edgeprune.runtimes.base import Session, SessionSettings
 from edgeprune.runtimes.onnxgraph import read_nodes
 from edgeprune.runtimes.registry import find_record, open_runtime
@@ -127,3 +128,27 @@ class RuntimeContract:
         session = self.open(residual())
         session.close()
         session.close()
+
+
+class QuantizedContract(RuntimeContract):
+    """What a runtime with a quantizer must do as well."""
+
+    def test_int8_is_in_the_model_and_read_back(self) -> None:
+        """The images are those that the scales came from, so the difference is rounding: below 5 % on 8 bits."""
+        images = np.random.default_rng(1).standard_normal((8, 3, 12, 12)).astype(np.float32)
+        model = quantized(residual(), find_record(self.name).quantizer, images, reduced=True)
+        session = self.open(model, precision="int8", per_layer=True)
+        assert session.properties["precision"] == "int8"
+        found = np.concatenate([session.run([image[None]])[0] for image in images])
+        exact = self.open(residual())
+        expected = np.concatenate([exact.run([image[None]])[0] for image in images])
+        assert 0 < np.abs(found - expected).max() / np.abs(expected).max() < 0.05
+        timed = {node: row for row in session.layer_times(20) for node in row.nodes}
+        weighted = ("stem.conv", "layer1.0.conv1", "layer1.0.conv2", "depthwise", "fc")
+        assert len({id(timed[node]) for node in weighted}) == len(weighted), "each has a row of its own"
+
+    def test_a_float_model_is_not_int8_and_an_int8_one_not_float(self) -> None:
+        with pytest.raises(InputError, match="not int8"):
+            self.open(residual(), precision="int8")
+        with pytest.raises(InputError, match="not fp32"):
+            self.open(quantized(residual(), find_record(self.name).quantizer), precision="fp32")

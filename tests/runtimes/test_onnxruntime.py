@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from edgeprune.runtimes.onnxruntime import _middle_mean, _numpy_name
-from tests.contracts.runtime_contract import RuntimeContract
+from tests.contracts.runtime_contract import QuantizedContract
 
 
-class TestONNXRuntime(RuntimeContract):
+class TestONNXRuntime(QuantizedContract):
     name = "onnxruntime"
     convolution = "Conv"
 

@@ -11,11 +11,11 @@ from edgeprune.errors import InputError
 from edgeprune.runtimes.base import SessionSettings
 from edgeprune.runtimes.openvino import _combined, _known, _us
 from edgeprune.runtimes.registry import open_runtime
-from tests.contracts.runtime_contract import RuntimeContract
+from tests.contracts.runtime_contract import QuantizedContract
 from tests.onnx_models import residual
 
 
-class TestOpenVINO(RuntimeContract):
+class TestOpenVINO(QuantizedContract):
     name = "openvino"
     convolution = "Convolution"
 

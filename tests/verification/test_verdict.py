@@ -36,6 +36,17 @@ FINE: dict[str, Any] = {
         ({"numerics": {"onnx_vs_torch": 2e-4}}, "met", 7, "onnx_vs_torch differ by 0.0002"),
         ({"numerics": {"slim_vs_masked": float("nan")}}, "met", 7, "slim_vs_masked"),
         ({"numerics": {"engine_vs_torch": 0.05}, "precision": "bf16"}, "met", 0, ""),
+        ({"numerics": {"engine_vs_torch": 0.3}, "precision": "int8"}, "met", 0, ""),
+        (
+            {"numerics": {"engine_vs_torch": 0.7}, "precision": "int8"},
+            "met",
+            6,
+            "quantization is broken: outputs differ",
+        ),
+        ({"numerics": {"engine_vs_torch": float("inf")}, "precision": "int8"}, "met", 7, "no numbers"),
+        ({"precision": "int8", "float_accuracy": 0.96}, "met", 0, ""),
+        ({"precision": "int8", "float_accuracy": 0.98}, "met", 6, "loses 6.0 points to its own float network"),
+        ({"precision": "bf16", "float_accuracy": 0.98}, "met", 0, ""),
         ({"measured_ms": 11.0, "engine_accuracy": 0.5, "max_drop": 0.01}, "missed", 5, "over the budget"),
     ],
 )

@@ -1,0 +1,174 @@
+"""`--precision auto`: the pair of precision and widths that keeps most of the network within the budget.
+
+Every precision that the device and the data allow is tried: its table, the widths that are best within the budget, and
+with data the cut network's engine, refitted but not trained, over training images. The highest accuracy wins; those
+within half a point of it are equal, and of them the one that keeps most value wins, then the most exact. Without data
+the widths alone decide, by the same rule, and int8 is left out: it has nothing to be calibrated on. The judge sees
+training images, so that the accuracy that is reported in the end is of images by which nothing was chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from edgeprune.artifacts.onnx import export_onnx
+from edgeprune.artifacts.subject import Subject
+from edgeprune.budget.solve import solve
+from edgeprune.errors import BudgetError, InputError, MissingError
+from edgeprune.graph.plan import WidthPlan
+from edgeprune.job import Job
+from edgeprune.latency.bench import open_bench
+from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare
+from edgeprune.progress import Progress
+from edgeprune.pruning.compensate import compensate
+from edgeprune.pruning.fuse import fuse
+from edgeprune.pruning.slim import slim
+from edgeprune.shipping import quantization_images
+from edgeprune.targets.target import find_target
+from edgeprune.units import LatencyBudget, format_ms, format_percent
+from edgeprune.verification.accuracy import engine_accuracy
+
+EXACTNESS = ("fp32", "fp16", "bf16", "int8")
+"""Most exact first."""
+
+JUDGE_IMAGES = 1000
+
+EQUAL = 0.005
+"""Accuracies that differ by less than this are equal: half a point."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one precision came to.
+
+    Attributes:
+        precision: its name.
+        dense_ms: latency of the dense network in it.
+        kept: value of the best widths within the budget; 1 is the dense network's.
+        accuracy: top-1 in [0, 1] of the cut network's engine on training images; None without data.
+        reason: why it can't be taken, if it can't.
+    """
+
+    precision: str
+    dense_ms: float | None = None
+    kept: float | None = None
+    accuracy: float | None = None
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def __str__(self) -> str:
+        if self.kept is None:
+            return f"{self.precision}: {self.reason}"
+        right = "" if self.accuracy is None else f", {format_percent(self.accuracy)} of training images right"
+        return f"{self.precision} keeps {format_percent(self.kept)} of the network's value{right}"
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What was decided: the job with its precision and its budget in ms, that budget, and the trials by which.
+
+    The subject and its channels' scores are the same in every precision, so they need not be found again.
+    """
+
+    job: Job
+    latency: LatencyBudget
+    subject: Subject | None
+    scores: Mapping[str, np.ndarray] | None
+    trials: tuple[Trial, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the part of a document that tells of the choice."""
+        chosen = self.job.precision
+        said = "; ".join(map(str, sorted(self.trials, key=lambda trial: trial.precision != chosen)))
+        why = f"{chosen} was taken for {self.latency}: {said}"
+        return {"chosen": chosen, "why": why, "tried": [trial.to_json() for trial in self.trials]}
+
+
+def settle(job: Job, progress: Progress, subject: Subject | None = None) -> Settled:
+    """Try every precision of the job's target, and take one.
+
+    A budget in per cent means of the dense network in the target's own precision.
+
+    Raises:
+        BudgetError: none of them reaches the budget.
+        EdgePruneError: whatever the target's own precision fails with.
+    """
+    assert job.latency is not None, "the job was checked"
+    target = find_target(job.target)
+    budget = job.latency
+    trials: list[Trial] = []
+    scores: Mapping[str, np.ndarray] | None = None
+    for precision in (target.precision, *(one for one in target.precisions if one != target.precision)):
+        asked = replace(job, precision=precision, latency=budget)
+        own = precision == target.precision
+        reason = "" if own else _obstacle(asked, subject)
+        if reason:
+            trials.append(Trial(precision, reason=reason))
+        else:
+            with prepare(asked, progress, subject, scores=scores) as ready:
+                subject, scores = ready.subject, ready.choice.scores
+                budget = LatencyBudget(ms=budget.of(ready.dense_ms))
+                trials.append(_tried(ready, budget, progress))
+        progress.say(f"Precision {trials[-1]}")
+    chosen = preferred(trials)
+    if chosen is None:
+        raise BudgetError(
+            f"no precision reaches {format_ms(budget.ms or 0.0)}: {'; '.join(map(str, trials))}",
+            remedy="allow more time, or lock fewer layers",
+        )
+    settled = Settled(replace(job, precision=chosen.precision, latency=budget), budget, subject, scores, tuple(trials))
+    progress.say(f"Precision: {settled.to_json()['why']}")
+    return settled
+
+
+def preferred(trials: Sequence[Trial]) -> Trial | None:
+    """Return the trial to take; None where none can be."""
+    able = [trial for trial in trials if trial.kept is not None]
+    best = max((trial.accuracy for trial in able if trial.accuracy is not None), default=None)
+    if best is not None:
+        able = [trial for trial in able if trial.accuracy is not None and trial.accuracy >= best - EQUAL]
+    return min(able, key=lambda trial: (-(trial.kept or 0.0), EXACTNESS.index(trial.precision)), default=None)
+
+
+def _obstacle(job: Job, subject: Subject | None) -> str:
+    """Return why a precision can't be had on the device, or with these data."""
+    if job.precision == "int8" and subject is not None and subject.data is None:
+        return "there are no training images to calibrate it on"
+    try:
+        with open_bench(job.target, device=job.devices[0], precision=job.precision, threads=job.threads) as bench:
+            bench.fingerprint()
+    except (InputError, MissingError) as error:
+        return error.message
+    return ""
+
+
+def _tried(ready: Prepared, budget: LatencyBudget, progress: Progress) -> Trial:
+    precision, dense_ms = ready.bench.settings.precision, ready.dense_ms
+    try:
+        solution = solve(ready.choice.problem(ready.table), budget.of(dense_ms) / ready.drift * 1000)
+    except BudgetError as error:
+        return Trial(precision, dense_ms, reason=error.message)
+    plan = ready.choice.plan(solution.widths)
+    kept = sum(float(values[plan.widths[name]]) for name, values in ready.choice.values.items())
+    return Trial(precision, dense_ms, kept, _accuracy(ready, plan, progress))
+
+
+def _accuracy(ready: Prepared, plan: WidthPlan, progress: Progress) -> float | None:
+    """Return the accuracy of the cut network's engine on training images that its scales were not drawn for."""
+    data, seed = ready.subject.data, ready.job.seed
+    if data is None:
+        return None
+    small = slim(ready.subject.model, plan)
+    images = [batch for batch, _ in data.calibration(CALIBRATION_IMAGES, seed)]
+    compensate(small, ready.subject.model, plan, images, seed=seed, progress=progress)
+    exported = export_onnx(fuse(small, ready.graph.foldable), ready.graph.example_inputs).SerializeToString()
+    model = ready.bench.typed(exported, quantization_images(ready))
+    judge = [(x.numpy(), y.numpy()) for x, y in data.calibration(JUDGE_IMAGES, seed + 1)]
+    return engine_accuracy(ready.bench, model, judge, images=sum(len(y) for _, y in judge), progress=progress)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeprune.artifacts.blueprint import Blueprint
+from edgeprune.errors import TableError
+from edgeprune.graph.trace import trace
+from edgeprune.latency.profile import fill
+from edgeprune.latency.rule import SURVEY
+from edgeprune.latency.store import TableStore
+from edgeprune.latency.table import NetworkRecord
+from edgeprune.latency.trust import CHECK_S, FACTOR_MAX, check_table, chosen_networks, compared, seconds_for
+from edgeprune.runtimes.base import SessionSettings
+from edgeprune.targets.target import Fingerprint
+from tests.simulated import SimulatedBench, Wide, measurement
+
+
+@pytest.fixture(scope="module")
+def blueprint() -> Blueprint:
+    model = Wide().eval()
+    return Blueprint(model, trace(model, torch.zeros(1, 3, 8, 8)))
+
+
+@pytest.fixture(scope="module")
+def store(blueprint: Blueprint, tmp_path_factory: pytest.TempPathFactory) -> TableStore:
+    made = TableStore(tmp_path_factory.mktemp("tables"))
+    fill(blueprint, OpenVINO(), made)  # type: ignore[arg-type]
+    return made
+
+
+class OpenVINO(SimulatedBench):
+    """Simulated, but for the names in its fingerprint."""
+
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint({**super().fingerprint(), "runtime": "openvino"})
+
+
+@pytest.mark.parametrize(
+    ("networks", "status", "sentence", "usable"),
+    [
+        ([(10.0, 10.3), (2.0, 1.98)], "matches", "matches (3.0 %)", True),
+        ([(10.0, 14.0), (2.0, 2.8)], "slower", "this machine is 1.4x slower", True),
+        ([(10.0, 8.0), (2.0, 1.6)], "faster", "this machine is 1.2x faster", True),  # 1 / 0.8 = 1.25, which reads 1.2
+        ([(10.0, 21.0), (2.0, 4.2)], "slower", "this machine is 2.1x slower", False),
+        # Their mean factor is sqrt(1.4 x 1) = 1.18, and 1.4 is 18 % off that.
+        ([(10.0, 14.0), (2.0, 2.0)], "differs", "differs: its networks take 1x to 1.4x of their times in the", False),
+    ],
+)
+def test_ratios_become_a_sentence(networks: Any, status: str, sentence: str, usable: bool) -> None:
+    found = compared(networks)
+    assert (found.status, found.usable) == (status, usable)
+    assert found.sentence.startswith(sentence)
+
+
+@given(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=3), st.floats(0.2, 5))
+def test_one_factor_for_all_is_never_a_difference(times: list[float], factor: float) -> None:
+    found = compared([(time, time * factor) for time in times])
+    assert found.factor == pytest.approx(factor)
+    assert found.status != "differs"
+    assert found.usable == (1 / FACTOR_MAX <= found.factor <= FACTOR_MAX)
+
+
+def record(ms: float) -> NetworkRecord:
+    return NetworkRecord("net", {}, ms, 0.0, (), 0.0)
+
+
+@given(st.lists(st.floats(0.01, 900), min_size=1, max_size=20))
+def test_it_takes_no_longer_than_it_may(times: list[float]) -> None:
+    chosen = chosen_networks([record(ms) for ms in times])
+    assert max(times) in [one.engine_ms for one in chosen]
+    assert sum(seconds_for(one.engine_ms) for one in chosen) <= CHECK_S * 2 / 3
+
+
+def test_the_ends_and_the_middle_are_timed() -> None:
+    assert [one.engine_ms for one in chosen_networks([record(ms) for ms in (3, 9, 1, 5, 7)])] == [9, 1, 5]
+
+
+def test_the_same_device_matches_and_the_table_is_left_alone(blueprint: Blueprint, store: TableStore) -> None:
+    before = [path.read_bytes() for path in sorted(store.root.rglob("*.json*"))]
+    found = check_table(blueprint, OpenVINO(), store)  # type: ignore[arg-type]
+    assert (found.status, len(found.networks)) == ("matches", 3)
+    assert found.factor == pytest.approx(1)
+    assert [path.read_bytes() for path in sorted(store.root.rglob("*.json*"))] == before
+
+
+def test_a_slower_device_is_told(blueprint: Blueprint, store: TableStore) -> None:
+    found = check_table(blueprint, OpenVINO(slowdown=1.4), store)  # type: ignore[arg-type]
+    assert found.sentence == "this machine is 1.4x slower"
+
+
+def test_another_version_is_stale_and_never_used(blueprint: Blueprint, store: TableStore) -> None:
+    bench = OpenVINO(version="2")
+    found = check_table(blueprint, bench, store)  # type: ignore[arg-type]
+    assert (found.status, found.sentence, found.usable) == ("stale", "stale: OpenVINO 1, now 2", False)
+    with pytest.raises(TableError, match="can't be trusted: stale: OpenVINO 1, now 2") as caught:
+        found.required(store, bench.fingerprint())
+    assert caught.value.exit_code == 8
+
+
+def test_another_precision_is_another_table_and_not_a_stale_one(blueprint: Blueprint, store: TableStore) -> None:
+    found = check_table(blueprint, OpenVINO(SessionSettings("bf16")), store)  # type: ignore[arg-type]
+    assert found.status == "missing"
+
+
+def test_a_busy_device_cannot_tell(blueprint: Blueprint, store: TableStore) -> None:
+    with pytest.raises(TableError, match="can't be checked: a test made it busy"):
+        check_table(blueprint, OpenVINO(trusted=False), store)  # type: ignore[arg-type]
+
+
+def test_networks_that_compare_otherwise_are_refused(
+    blueprint: Blueprint, store: TableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cost of its own for every inference: 30 us more are nothing to the largest network and all to the smallest."""
+    monkeypatch.setattr("tests.simulated.FIXED_US", 35.0)
+    bench = OpenVINO()
+    with pytest.raises(TableError, match="differs: its networks take"):
+        check_table(blueprint, bench, store).required(store, bench.fingerprint())  # type: ignore[arg-type]
+
+
+def test_the_sentence_says_what_was_repeated_how_often() -> None:
+    said = measurement(2.0).repetition(SURVEY)
+    assert said.startswith("Median over the samples within 5% of the fastest")
+    assert "4 to 10 quiet rounds of 0.1 s" in said
+    assert said.endswith("Here: 1 rounds, 100% of 1 samples undisturbed.")
