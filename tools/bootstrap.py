@@ -48,20 +48,31 @@ def ready(extra: str) -> str:
     return python
 
 
-def ready_program(name: str, package: str) -> None:
+def ready_program(name: str, package: str, *, needed: bool = True) -> None:
     """Install a Debian package where the program that it brings is missing.
 
+    Args:
+        name: the program.
+        package: what brings it.
+        needed: whether the tests fail without it; else those that use it are skipped, and say so.
+
     Raises:
-        SystemExit: it is missing, and cannot be installed from here; it has said why.
+        SystemExit: it is needed, missing, and cannot be installed from here; it has said why.
     """
     folders = [os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
     if shutil.which(name, path=os.pathsep.join(folders)):
         return
     if not shutil.which("apt-get"):
+        if not needed:
+            return
         sys.exit(f"error: the tests need {name}, and there is no apt-get to install it with; install {package}")
     root = [] if os.geteuid() == 0 else ["sudo"]
     call(*root, "apt-get", "update", "-q")
-    run(*root, "apt-get", "install", "-q", "-y", "--no-install-recommends", package)
+    install = [*root, "apt-get", "install", "-q", "-y", "--no-install-recommends", package]
+    if needed:
+        run(*install)
+    else:
+        call(*install)
 
 
 def run(*command: str) -> None:

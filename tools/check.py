@@ -12,7 +12,7 @@ from bootstrap import call, ready, ready_program
 if __name__ == "__main__":
     python = ready("dev")
     ready_program("sshd", "openssh-server")
-    ready_program("chromium", "chromium")
+    ready_program("chromium", "chromium", needed=False)
     codes = [
         call(python, "-m", "ruff", "check", "."),
         call(python, "-m", "ruff", "format", "--check", "."),
