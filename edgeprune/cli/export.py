@@ -15,7 +15,7 @@ def export(options: ExportOptions) -> int:
     job = options.job().checked()
     with running(options) as progress:
         from edgeprune import pipeline
-        from edgeprune.report.text import latency_means
+        from edgeprune.report.outcome import latency_means
 
         progress.say(latency_means(copies=find_target(job.target).copies))
         result = pipeline.export(job, progress)

@@ -17,7 +17,7 @@ def plan(options: LadderOptions) -> int:
     job = options.job().checked()
     with running(options) as progress:
         from edgeprune import pipeline
-        from edgeprune.report.text import latency_means
+        from edgeprune.report.outcome import latency_means
 
         progress.say(latency_means(copies=find_target(job.target).copies))
         result = pipeline.plan(job, progress, budgets, options.explain or "")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeprune.report import figures
 from edgeprune.report.facts import Facts, place, read_facts
-from edgeprune.report.text import ACCURACIES, latency_means
+from edgeprune.report.outcome import ACCURACIES, latency_means
 from edgeprune.request import can_be_repeated, command_of
 from edgeprune.units import format_bytes, format_count, format_ms, format_percent, format_seconds
 

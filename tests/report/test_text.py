@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from edgeprune.report.text import LATENCY_MEANS, RENDERERS, print_result, verdict
+from edgeprune.report.outcome import LATENCY_MEANS, verdict
+from edgeprune.report.text import RENDERERS, print_result
 from tests.cli.fakes import EXPORTED, TRAINED
 
 
