@@ -21,6 +21,7 @@ from edgeprune.targets.target import Fingerprint
 
 FINGERPRINT = "edgeprune.fingerprint/1"
 DECISION = "edgeprune.decision/1"
+RETIRED = "edgeprune.retired/1"
 
 
 class TableStore:
@@ -73,8 +74,13 @@ class TableStore:
 
     def decision(self, fingerprint: Fingerprint, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return what `decide` kept last under an equal key, or None."""
-        found = [line["content"] for line in read_lines(self._decisions(fingerprint)) if line.get("key") == dict(key)]
-        return dict(found[-1]) if found else None
+        found = None
+        for line in read_lines(self._decisions(fingerprint)):
+            if line.get("schema") == RETIRED and line.get("network") == key.get("network"):
+                found = None
+            elif line.get("key") == dict(key):
+                found = line["content"]
+        return None if found is None else dict(found)
 
     def decide(self, fingerprint: Fingerprint, key: Mapping[str, Any], content: Mapping[str, Any]) -> None:
         """Keep what was found out for a request, so that the same request finds the same; both are JSON."""
@@ -85,11 +91,22 @@ class TableStore:
     def _decisions(self, fingerprint: Fingerprint) -> Path:
         return self.folder(fingerprint) / "decisions.jsonl"
 
+    def retire(self, fingerprint: Fingerprint, network: str, reason: str) -> None:
+        """Let go what was measured of a network and decided by it; the lines stay on disk, and are passed over."""
+        with self._locked(fingerprint) as folder:
+            line = {"schema": RETIRED, "network": network, "reason": reason}
+            for path in (folder / "networks.jsonl", self._decisions(fingerprint)):
+                append_lines(path, [line])
+
     def folder(self, fingerprint: Fingerprint) -> Path:
         """Return the folder of a fingerprint."""
         return self.root / fingerprint.digest
 
     def _read(self, fingerprint: Fingerprint) -> Iterator[NetworkRecord]:
+        current: list[dict[str, Any]] = []
         for line in read_lines(self.folder(fingerprint) / "networks.jsonl"):
-            if line.get("schema") == SCHEMA:
-                yield NetworkRecord.from_json(line)
+            if line.get("schema") == RETIRED:
+                current = [one for one in current if one["network"] != line.get("network")]
+            elif line.get("schema") == SCHEMA:
+                current.append(line)
+        yield from map(NetworkRecord.from_json, current)

@@ -2,7 +2,8 @@
 
 A table serves where its networks compare to each other as they did: how fast the machine is as a whole is measured
 again in every run, and all times are scaled by that. So a machine that is slower as a whole is told and not refused, up
-to a factor; networks that no longer compare as they did are.
+to a factor. Where the networks no longer compare as they did, twice in a row, either the table was measured at a bad
+moment or the machine has changed: what is to be used is then measured again.
 """
 
 from __future__ import annotations
@@ -92,13 +93,21 @@ class Trust:
 def vetted(source: NetworkSource, bench: Bench, store: TableStore, progress: Progress = SILENT) -> Trust:
     """Check what the store has of a network before it is used, and say what came of it.
 
+    A table that differs is checked once more, since a neighbour may have disturbed the check; one that still differs is
+    retired, for the caller to fill again.
+
     Raises:
-        TableError: what is there can't be trusted.
+        TableError: the machine runs in another state than the table's, or is too busy to tell.
     """
     with progress.step("checking the latency table"):
         found = check_table(source, bench, store)
-    if found.status in ("stale", "missing"):
-        progress.say(f"Latency table: {found.sentence}; it is measured now.")
+        if found.status == "differs":
+            found = check_table(source, bench, store)
+    if found.status == "differs":
+        store.retire(bench.fingerprint(), signature_of(source), found.sentence)
+    if found.status in ("differs", "stale", "missing"):
+        again = "again " if found.status == "differs" else ""
+        progress.say(f"Latency table: {found.sentence}; it is measured {again}now.")
         return found
     progress.say(f"Latency table: {found.sentence}.")
     return found.required(store, bench.fingerprint())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,16 @@ from edgeprune.latency.profile import fill
 from edgeprune.latency.rule import SURVEY
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import NetworkRecord
-from edgeprune.latency.trust import CHECK_S, FACTOR_MAX, check_table, chosen_networks, compared, seconds_for
+from edgeprune.latency.trust import (
+    CHECK_S,
+    FACTOR_MAX,
+    Trust,
+    check_table,
+    chosen_networks,
+    compared,
+    seconds_for,
+    vetted,
+)
 from edgeprune.runtimes.base import SessionSettings
 from edgeprune.targets.target import Fingerprint
 from tests.simulated import SimulatedBench, Wide, measurement
@@ -120,6 +130,32 @@ def test_networks_that_compare_otherwise_are_refused(
     bench = OpenVINO()
     with pytest.raises(TableError, match="differs: its networks take"):
         check_table(blueprint, bench, store).required(store, bench.fingerprint())  # type: ignore[arg-type]
+
+
+def test_what_differs_twice_is_measured_again(
+    blueprint: Blueprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, bench = TableStore(tmp_path), OpenVINO()
+    old = fill(blueprint, bench, store)  # type: ignore[arg-type]
+    key = {"network": old.network, "budget_ms": 1.0}
+    store.decide(bench.fingerprint(), key, {"plan": "by the old table"})
+    monkeypatch.setattr("tests.simulated.FIXED_US", 35.0)
+    assert vetted(blueprint, bench, store).status == "differs"  # type: ignore[arg-type]
+    assert store.decision(bench.fingerprint(), key) is None
+    new = fill(blueprint, bench, store)  # type: ignore[arg-type]
+    assert len(new.records) == len(old.records)
+    assert new.dense.engine_ms - old.dense.engine_ms == pytest.approx(0.030, rel=0.1)  # 35 us a run for the 5 before
+    assert check_table(blueprint, bench, store).status == "matches"  # type: ignore[arg-type]
+
+
+def test_a_check_that_was_disturbed_is_made_again(
+    blueprint: Blueprint, store: TableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([Trust("differs", "differs: ..."), Trust("matches", "matches (1 %)", 1.0)])
+    monkeypatch.setattr("edgeprune.latency.trust.check_table", lambda *_: next(found))
+    bench = OpenVINO()
+    assert vetted(blueprint, bench, store).status == "matches"  # type: ignore[arg-type]
+    assert store.load(bench.fingerprint()).records
 
 
 def test_the_sentence_says_what_was_repeated_how_often() -> None:
