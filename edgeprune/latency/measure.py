@@ -6,7 +6,7 @@ import math
 import resource
 import statistics
 import time
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Collection, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.samples import Measurement, Round, conclude, is_quiet, uncertainty
@@ -23,6 +23,7 @@ def measure(
     *,
     beside: Optional[str] = None,
     in_thread: bool = True,
+    cores: Collection[int] = (),
     spare_cores: int = 0,
     settle: Optional[Callable[[], None]] = None,
 ) -> Dict[str, Measurement]:
@@ -43,7 +44,8 @@ def measure(
         rule: how often.
         beside: the call that the others are compared with.
         in_thread: the calling thread does all the work of a call.
-        spare_cores: cores that the calls do not need; other programs may use those.
+        cores: those that the calls may use; what runs on others is no concern. All of them by default.
+        spare_cores: how many of them the calls do not need; other programs may use so many.
         settle: called before the first round and again after every busy one, such as to move to a quieter core.
     """
     if settle:
@@ -53,7 +55,7 @@ def measure(
     turns: List[Dict[str, Round]] = []
     quiet: List[bool] = []
     while not _enough(turns, quiet, rule, beside):
-        turns.append(_turn(calls, rule, in_thread))
+        turns.append(_turn(calls, rule, in_thread, cores))
         quiet.append(all(is_quiet(found, in_thread, spare_cores) for found in turns[-1].values()))
         if settle and not quiet[-1]:
             settle()
@@ -102,14 +104,16 @@ def _batch_ms(call: Callable[[], object]) -> float:
     return statistics.median(samples)
 
 
-def _turn(calls: Mapping[str, Callable[[], object]], rule: Rule, in_thread: bool) -> Dict[str, Round]:
+def _turn(
+    calls: Mapping[str, Callable[[], object]], rule: Rule, in_thread: bool, cores: Collection[int]
+) -> Dict[str, Round]:
     """Take one round of every call, in slices of milliseconds that go in turn, so that all see the same machine."""
     samples: Dict[str, List[Tuple[float, float, int]]] = {name: [] for name in calls}
-    clocks = CpuTimes.now()
+    clocks = CpuTimes.now(cores)
     while any(_lacks(found, rule) for found in samples.values()):
         for name, call in calls.items():
             samples[name] += _slice(call)
-    others = CpuTimes.now().others_since(clocks)
+    others = CpuTimes.now(cores).others_since(clocks)
     return {name: Round.of(found, others, rule, in_thread) for name, found in samples.items()}
 
 

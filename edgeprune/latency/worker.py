@@ -144,6 +144,7 @@ def _measure(sessions: Mapping[str, Session], arguments: Json) -> Tuple[Dict[str
             rule,
             beside=REFERENCE if REFERENCE in calls else None,
             in_thread=in_thread,
+            cores=cores,
             spare_cores=max(0, len(cores) - threads),
             settle=to_quiet_cores,
         )

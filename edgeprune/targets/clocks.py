@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Collection, Iterator, Mapping, Sequence
 
 _CPU = Path("/sys/devices/system/cpu")
 _ISA = (
@@ -50,10 +50,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class CpuTimes:
-    """A reading of the clocks of all cores and of this process, in seconds.
+    """A reading of the clocks of some cores and of this process, in seconds.
 
     Attributes:
-        busy_s: time that all cores together spent on anything, time taken by a hypervisor included; None where the
+        busy_s: time that these cores together spent on anything, time taken by a hypervisor included; None where the
             system does not say.
         own_s: processor time of this process, all threads.
         at_s: when it was read.
@@ -64,10 +64,10 @@ class CpuTimes:
     at_s: float
 
     @classmethod
-    def now(cls) -> CpuTimes:
-        """Read the clocks."""
-        cores = _core_times()
-        busy_s = sum(busy for busy, _ in cores.values()) if cores else None
+    def now(cls, cores: Collection[int] = ()) -> CpuTimes:
+        """Read the clocks of `cores`, which this process does not leave; of all of them by default."""
+        times = _core_times()
+        busy_s = sum(busy for core, (busy, _) in times.items() if core in cores or not cores) if times else None
         return cls(busy_s, time.process_time(), time.perf_counter())
 
     def others_since(self, before: CpuTimes) -> float:

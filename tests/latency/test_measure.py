@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from random import Random
 
@@ -83,7 +83,7 @@ class Idle:
     """Stands where `CpuTimes` does: no other program runs."""
 
     @classmethod
-    def now(cls) -> Idle:
+    def now(cls, cores: Collection[int] = ()) -> Idle:
         return cls()
 
     def others_since(self, before: Idle) -> float:

@@ -22,6 +22,15 @@ def test_where_the_system_says_nothing_there_are_no_others() -> None:
     assert CpuTimes(None, 4.0, 102.0).others_since(CpuTimes(None, 2.0, 100.0)) == 0.0
 
 
+def test_a_load_on_cores_that_are_not_ours_is_no_concern(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = [{0: (5.0, 1.0), 1: (5.0, 1.0)}, {0: (5.5, 2.5), 1: (7.0, 1.0)}]
+    for cores, busy_s in (((), 2.5), ((0,), 0.5), ((1,), 2.0)):
+        found = iter(readings)
+        monkeypatch.setattr(clocks, "_core_times", lambda found=found: next(found))
+        before, after = CpuTimes.now(cores), CpuTimes.now(cores)
+        assert (before.busy_s, after.busy_s) == (5.0 * (len(cores) or 2), 5.0 * (len(cores) or 2) + busy_s)
+
+
 def test_the_machine_is_described_the_same_twice() -> None:
     assert hardware() == hardware()
     assert {"cpu", "cores", "arch", "os"} <= set(hardware())
