@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -20,6 +22,10 @@ class Axis:
     def width(self, widths: Mapping[str, int]) -> int:
         """Return the size of the dimension when group g keeps `widths[g]` channels."""
         return self.fixed + round(sum(each * widths[group] for group, each in self.parts.items()))
+
+    def widths(self, widths: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return `width` for many widths at once: group -> one number for each."""
+        return np.asarray(self.fixed + np.rint(sum(each * widths[group] for group, each in self.parts.items())))
 
     def fix(self, sizes: Mapping[str, int]) -> Axis:
         """Return the axis where the groups in `sizes` always keep so many channels."""

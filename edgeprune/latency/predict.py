@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
 
 from edgeprune.errors import TableError
 from edgeprune.graph.layers import Axis, EngineNode, LayerKey
-from edgeprune.latency.table import Entry, LatencyTable, NetworkRecord, Source
+from edgeprune.latency.table import LatencyTable, NetworkRecord, Source
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _JOINS = ("Add", "Sub", "Mul")
@@ -44,9 +45,18 @@ class CostRow:
         """Channels that come in, channels that go out."""
         return self.anchor.cin, self.anchor.cout
 
+    @property
+    def family(self) -> tuple[str, str, tuple[int, ...]]:
+        """What it has in common with the rows on the same staircase."""
+        return self.op, self.anchor.detail, self.anchor.size
+
     def key(self, widths: Mapping[str, int]) -> LayerKey:
         """Return what decides the row's time at `widths`."""
         return self.anchor.key(widths, self.op)
+
+    def runs(self, cin: Any, cout: Any) -> Any:
+        """Return where something is left to run, at channel counts `cin`, `cout` (numbers or arrays)."""
+        return (np.asarray(cout) > 0) & ((np.asarray(cin) > 0) | self.joins)
 
 
 @dataclass(frozen=True)
@@ -111,13 +121,23 @@ class NetworkTable:
             for row in self.dense.rows
         )
 
+    def rows_of(self, group: str) -> list[CostRow]:
+        """Return the rows whose time depends on a group's width."""
+        return self._rows_by_group.get(group, [])
+
+    @cached_property
+    def _rows_by_group(self) -> dict[str, list[CostRow]]:
+        found: dict[str, list[CostRow]] = {}
+        for row in self.rows:
+            for name in {part for axis in row.axes for part in axis.parts}:
+                found.setdefault(name, []).append(row)
+        return found
+
     def row_us(self, row: CostRow, cin: np.ndarray, cout: np.ndarray) -> np.ndarray:
         """Return a row's microseconds at channel counts `cin`, `cout` (broadcast), as part of the whole engine."""
-        anchor = row.anchor
-        staircase = self.table.staircase((row.op, anchor.detail, anchor.size))
-        assert staircase is not None
-        there = (np.asarray(cout) > 0) & ((np.asarray(cin) > 0) | row.joins)
-        return np.where(there, staircase(cin, cout), 0.0) * self.scale
+        staircase = self.table.staircase(row.family)
+        assert staircase is not None, "the rows are those of the dense network, which is in the table"
+        return np.where(row.runs(cin, cout), staircase(cin, cout), 0.0) * self.scale
 
     @property
     def scale(self) -> float:
@@ -131,19 +151,19 @@ class NetworkTable:
 
     def predict(self, widths: Mapping[str, int]) -> Prediction:
         """Return the latency at `widths` (group -> channels kept) with its band."""
-        entries = [self._entry(row, widths) for row in self.rows]
-        total = sum(entry.us for entry in entries)
-        measured = sum(entry.us for entry in entries if entry.source == "measured")
-        ms = (self.fixed_us + self.scale * total) / 1000
-        return Prediction(ms, ms / (1 + self.error), ms * (1 + self.error), measured / total if total else 0.0)
+        us = self._rows_us([widths])[:, 0]
+        known = us[[self._source(row, widths) == "measured" for row in self.rows]]
+        ms = float(self.fixed_us + self.scale * us.sum()) / 1000
+        return Prediction(ms, ms / (1 + self.error), ms * (1 + self.error), float(known.sum() / max(us.sum(), 1e-9)))
+
+    def predict_ms(self, widths: Sequence[Mapping[str, int]]) -> np.ndarray:
+        """Return the latency at each of several widths, in ms."""
+        return np.asarray(self.fixed_us + self.scale * self._rows_us(widths).sum(axis=0)) / 1000
 
     def layers(self, widths: Mapping[str, int]) -> list[tuple[CostRow, float, Source]]:
         """Return each row with its predicted microseconds and how they are known."""
-        found = []
-        for row in self.rows:
-            entry = self._entry(row, widths)
-            found.append((row, entry.us * self.scale, entry.source))
-        return found
+        us = self._rows_us([widths])[:, 0] * self.scale
+        return [(row, float(one), self._source(row, widths)) for row, one in zip(self.rows, us, strict=True)]
 
     @cached_property
     def error(self) -> float:
@@ -156,28 +176,45 @@ class NetworkTable:
                 record for at, record in enumerate(self.records) if at % _FOLDS == fold and record is not self.dense
             ]
             rest = NetworkTable(self.table.without(held), self.network, self.nodes)
-            for record in held:
-                ms = (rest.fixed_us + rest.scale * rest._rows_us(record.widths)) / 1000
-                errors.append(abs(ms / record.engine_ms - 1))
+            engines = np.array([record.engine_ms for record in held])
+            errors.extend(np.abs(rest.predict_ms([record.widths for record in held]) / engines - 1))
         return float(np.quantile(errors, 0.9))
 
     @cached_property
     def _calibration(self) -> tuple[float, float]:
-        sums = np.array([self._rows_us(record.widths) for record in self.records])
+        sums = self._rows_us([record.widths for record in self.records]).sum(axis=0)
         engines = np.array([record.engine_ms * 1000 for record in self.records])
         if len(sums) < 4:
             return float(engines[0] / max(sums[0], 1e-9)), 0.0
         solution = nnls(np.stack([sums, np.ones_like(sums)], axis=1) / engines[:, None], np.ones_like(sums))[0]
         return float(solution[0]), float(solution[1])
 
-    def _rows_us(self, widths: Mapping[str, int]) -> float:
-        return sum(self._entry(row, widths).us for row in self.rows)
+    def _rows_us(self, widths: Sequence[Mapping[str, int]]) -> np.ndarray:
+        """Return every row's microseconds at each of the widths, as the per-layer clocks count: (rows, widths)."""
+        many = {group: np.array([one[group] for one in widths]) for group in widths[0]}
+        us = np.zeros((len(self.rows), len(widths)))
+        for family, members in self._families.items():
+            staircase = self.table.staircase(family)
+            if staircase is None:
+                continue
+            cin, cout, runs = (np.zeros((len(members), len(widths))) for _ in range(3))
+            for at, member in enumerate(members):
+                row = self.rows[member]
+                cin[at], cout[at] = (axis.widths(many) for axis in row.axes)
+                runs[at] = row.runs(cin[at], cout[at])
+            us[members] = np.where(runs, staircase(cin, cout), 0.0)
+        return us
 
-    def _entry(self, row: CostRow, widths: Mapping[str, int]) -> Entry:
+    @cached_property
+    def _families(self) -> dict[tuple[str, str, tuple[int, ...]], list[int]]:
+        members: dict[tuple[str, str, tuple[int, ...]], list[int]] = {}
+        for at, row in enumerate(self.rows):
+            members.setdefault(row.family, []).append(at)
+        return members
+
+    def _source(self, row: CostRow, widths: Mapping[str, int]) -> Source:
         key = row.key(widths)
-        if key.cout == 0 or (key.cin == 0 and not row.joins):
-            return Entry(0.0, "measured")  # nothing is left to run
-        return self.table.lookup(key)
+        return self.table.source(key) if row.runs(key.cin, key.cout) else "measured"  # nothing is left to run
 
 
 def anchor_of(nodes: Sequence[str], known: Mapping[str, EngineNode]) -> EngineNode:

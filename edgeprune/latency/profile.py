@@ -237,9 +237,7 @@ def group_cost(known: NetworkTable, graph: ChannelGraph, name: str, widths: np.n
     """Return the microseconds, at each of `widths`, of all rows that the group reaches; other groups are dense."""
     dense = {group.name: group.channels for group in graph}
     total = np.zeros(len(widths))
-    for row in known.rows:
-        cin, cout = row.axes
-        if name in cin.parts or name in cout.parts:
-            counts = [axis.width(dense) + axis.parts.get(name, 0) * (widths - dense[name]) for axis in (cin, cout)]
-            total += known.row_us(row, *counts)
+    for row in known.rows_of(name):
+        counts = [axis.width(dense) + axis.parts.get(name, 0) * (widths - dense[name]) for axis in row.axes]
+        total += known.row_us(row, *counts)
     return total

@@ -129,10 +129,13 @@ class LatencyTable:
     def lookup(self, key: LayerKey) -> Entry:
         """Return a layer's cost: measured where that key was, interpolated within its family, else assumed zero."""
         staircase = self.staircase(key.family)
-        if staircase is None:
-            return Entry(0.0, "assumed")
-        measured = (key.cin, key.cout) in self._widths.get(key.family, frozenset())
-        return Entry(float(staircase(key.cin, key.cout)), "measured" if measured else "interpolated")
+        return Entry(0.0 if staircase is None else float(staircase(key.cin, key.cout)), self.source(key))
+
+    def source(self, key: LayerKey) -> Source:
+        """Return how a layer's cost is known."""
+        if self.staircase(key.family) is None:
+            return "assumed"
+        return "measured" if (key.cin, key.cout) in self._widths[key.family] else "interpolated"
 
     def without(self, left_out: Iterable[NetworkRecord]) -> LatencyTable:
         """Return the table without some records, for a fit that has not seen them."""
