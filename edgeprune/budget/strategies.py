@@ -8,7 +8,7 @@
 | uniform  | the same share of every group                                                                |
 
 Only the first asks the table which widths to take. The others have one number (MACs, a rank, a share), and the table
-says how large it may be: it is bisected until the prediction just meets the budget. All widths are multiples of the
+says how large it may be: the largest whose prediction is within the budget is taken. All widths are multiples of the
 same `align`, all go through the same closed loop, and channels within a group are ranked alike.
 """
 
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
@@ -80,7 +79,7 @@ class Exact:
         return floor(self.problem)
 
 
-class _Bisected:
+class _Family:
     """A family of plans along one number: `at(0)` is the smallest, `at(_STEPS)` the whole network."""
 
     def __init__(self, choice: Choice, table: NetworkTable, within: Range) -> None:
@@ -93,49 +92,53 @@ class _Bisected:
         """Return the widths of every group that may be cut, at a step of the family."""
         raise NotImplementedError
 
-    def best(self, budget_us: float) -> Solution:
-        """Return the last plan before the first step that goes over the budget or a limit, as bisection finds it."""
-        started = time.perf_counter()
-        low, high = 0, _STEPS + 1
-        held: tuple[str, ...] = self._exceeded(0, budget_us)
-        if LATENCY in held:
-            raise unreachable(budget_us, self._us(0), {})
-        for name in held:
-            raise too_many(name, self.limits[name], self._params(0))
-        while high - low > 1:
-            middle = (low + high) // 2
-            exceeded = self._exceeded(middle, budget_us) if middle <= _STEPS else ()
-            if exceeded:
-                high, held = middle, exceeded
-            else:
-                low = middle
-        return self._solution(low, held, time.perf_counter() - started)
-
-    def fastest(self) -> Solution:
-        started = time.perf_counter()
-        return self._solution(0, (), time.perf_counter() - started)
-
-    def _exceeded(self, step: int, budget_us: float) -> tuple[str, ...]:
-        """Return what a step takes too much of."""
-        params = self._params(step) if self.limits else 0
-        over = [name for name, most in self.limits.items() if params > most]
-        return ((LATENCY,) if self._us(step) > budget_us else ()) + tuple(over)
-
-    def _params(self, step: int) -> int:
-        return self.choice.graph.params(self._full(step))
-
-    def _us(self, step: int) -> float:
-        return self.table.predict(self._full(step)).ms * 1000
-
     def _full(self, step: int) -> dict[str, int]:
         return {group.name: group.channels for group in self.choice.graph} | dict(self.at(step))
 
-    def _solution(self, step: int, held: tuple[str, ...], seconds: float) -> Solution:
+    def _over(self, step: int, us: float, budget_us: float) -> tuple[str, ...]:
+        """Return what a step, which takes `us`, takes too much of."""
+        params = self.choice.graph.params(self._full(step)) if self.limits else 0
+        over = [name for name, most in self.limits.items() if params > most]
+        return ((LATENCY,) if us > budget_us else ()) + tuple(over)
+
+    def _refusal(self, step: int, over: tuple[str, ...], us: float, budget_us: float) -> BudgetError:
+        """Return what to say where even the least is too much."""
+        if LATENCY in over:
+            return unreachable(budget_us, us, {})
+        return too_many(over[0], self.limits[over[0]], self.choice.graph.params(self._full(step)))
+
+    def _solution(self, step: int, us: float, held: tuple[str, ...], seconds: float) -> Solution:
         widths = dict(self.at(step))
-        return Solution(widths, self.choice.value(widths), self._us(step), None, seconds, held)
+        return Solution(widths, self.choice.value(widths), us, None, seconds, held)
 
 
-class Uniform(_Bisected):
+class _Scanned(_Family):
+    """Every step is looked at, because a larger one may take less time: ragged widths cost more than round ones."""
+
+    def best(self, budget_us: float) -> Solution:
+        started = time.perf_counter()
+        held: tuple[str, ...] = ()
+        for step in range(_STEPS, -1, -1):
+            over = self._over(step, self._us[step], budget_us)
+            if not over:
+                return self._solution(step, self._us[step], held, time.perf_counter() - started)
+            held = over
+        fastest = int(np.argmin(self._us))
+        over = self._over(fastest, self._us[fastest], budget_us)
+        raise self._refusal(fastest, over, self._us[fastest], budget_us)
+
+    def fastest(self) -> Solution:
+        started = time.perf_counter()
+        step = int(np.argmin(self._us))
+        return self._solution(step, self._us[step], (), time.perf_counter() - started)
+
+    @cached_property
+    def _us(self) -> list[float]:
+        times = self.table.predict_ms([self._full(step) for step in range(_STEPS + 1)]) * 1000
+        return [float(one) for one in times]
+
+
+class Uniform(_Scanned):
     """The same share of every group."""
 
     def at(self, step: int) -> Mapping[str, int]:
@@ -146,7 +149,7 @@ class Uniform(_Bisected):
         return self.within.clip(widths)
 
 
-class Global(_Bisected):
+class Global(_Scanned):
     """All channels in one ranking by their scores: the same number of the lowest goes, wherever they are."""
 
     def at(self, step: int) -> Mapping[str, int]:
@@ -164,13 +167,33 @@ class Global(_Bisected):
         return np.sort(np.concatenate([*self._scores.values(), [-np.inf]]))
 
 
-class Flops(_Bisected):
-    """The programme on multiply-accumulates, over the same candidate widths."""
+class Flops(_Family):
+    """The programme on multiply-accumulates, over the same candidate widths; their number is bisected."""
 
     def __init__(self, choice: Choice, table: NetworkTable, within: Range) -> None:
         super().__init__(choice, table, within)
         self.problem = choice.macs_problem(table, within)
         self._found: dict[int, Solution] = {}
+
+    def best(self, budget_us: float) -> Solution:
+        started = time.perf_counter()
+        low, high = 0, _STEPS + 1
+        held = self._over(0, self._us(0), budget_us)
+        if held:
+            raise self._refusal(0, held, self._us(0), budget_us)
+        while high - low > 1:
+            middle = (low + high) // 2
+            over = self._over(middle, self._us(middle), budget_us) if middle <= _STEPS else ()
+            if over:
+                high, held = middle, over
+            else:
+                low = middle
+        inside = tuple(name for name in self._found[low].binding if name in self.limits)
+        return self._solution(low, self._us(low), held + inside, time.perf_counter() - started)
+
+    def fastest(self) -> Solution:
+        started = time.perf_counter()
+        return self._solution(0, self._us(0), (), time.perf_counter() - started)
 
     def at(self, step: int) -> Mapping[str, int]:
         if step not in self._found:
@@ -182,10 +205,8 @@ class Flops(_Bisected):
             self._found[step] = found
         return self._found[step].widths
 
-    def _solution(self, step: int, held: tuple[str, ...], seconds: float) -> Solution:
-        found = super()._solution(step, held, seconds)
-        inside = self._found[step].binding if step in self._found else ()
-        return replace(found, binding=held + tuple(name for name in inside if name in self.limits))
+    def _us(self, step: int) -> float:
+        return self.table.predict(self._full(step)).ms * 1000
 
     @cached_property
     def _least(self) -> Solution:

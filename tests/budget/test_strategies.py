@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -97,3 +98,20 @@ def test_what_no_plan_reaches_is_said(table: NetworkTable, choice: Choice, strat
 def test_an_unknown_strategy_gets_the_nearest(table: NetworkTable, choice: Choice) -> None:
     with pytest.raises(InputError, match="did you mean 'uniform'"):
         search(replace(choice, strategy="unform"), table)
+
+
+class Ragged:
+    """A table on which 24 channels a group take 100 us, 12 to 23 ragged ones 120 us, and fewer 50 us."""
+
+    def predict_ms(self, widths: Sequence[Mapping[str, int]]) -> np.ndarray:
+        least = [min(one.values()) for one in widths]
+        return np.array([0.1 if one >= 24 else 0.12 if one > 12 else 0.05 for one in least])
+
+
+def test_a_larger_share_that_takes_less_is_found(choice: Choice) -> None:
+    """Bisection from a share of a half, which is too slow, would never look at the whole network."""
+    narrowest = min(group.channels for group in choice.graph.cuttable)
+    assert narrowest == 24
+    found = search(replace(choice, strategy="uniform"), Ragged()).best(110.0)  # type: ignore[arg-type]
+    assert found.widths == {group.name: group.channels for group in choice.graph.cuttable}
+    assert found.cost_us == pytest.approx(100.0)
