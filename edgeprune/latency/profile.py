@@ -100,7 +100,11 @@ def fill(
             for record in benches.share([partial(numbered, number) for number in numbers], progress):
                 table = store.add(table, record)
                 step.advance(note=f"network {len(known().records)} of {TOTAL_NETWORKS}: {record.engine_ms:.3g} ms")
-        again = [WidthPlan.from_scores(source.graph, {}, record.widths) for record in implausible(known())]
+        again = (
+            [WidthPlan.from_scores(source.graph, {}, record.widths) for record in implausible(known())]
+            if lacking
+            else []
+        )
         for record in benches.share([partial(timing, plan) for plan in again], progress):
             table = store.add(table, record)
             step.advance(0, note=f"timed again, as it did not fit the others: {record.engine_ms:.3g} ms")

@@ -28,6 +28,16 @@ def test_learns_the_blocks_of_a_kernel(block_in: int, block_out: int) -> None:
     assert np.quantile(np.abs(error), 0.95) < 0.06
 
 
+def test_one_channel_to_one_says_nothing_of_its_neighbours() -> None:
+    """What costs 200 us there is another kernel: 1 to 2 and 2 to 1 stay near the 4 us of their own."""
+    cin, cout = (grid.ravel() for grid in np.meshgrid([1, 2, 3, 4, 8, 16], [1, 2, 3, 4, 8, 16]))
+    us = np.where((cin == 1) & (cout == 1), 200.0, 4.0 + 0.1 * cin * cout)
+    fit = Staircase.fit(cin, cout, us)
+    assert fit(1, 1) == pytest.approx(200.0, rel=0.05)
+    assert fit(1, 2) == pytest.approx(4.2, rel=0.05)
+    assert fit(2, 1) == pytest.approx(4.2, rel=0.05)
+
+
 def test_one_measurement_is_returned_as_it_is() -> None:
     fit = Staircase.fit(np.array([16]), np.array([32]), np.array([7.0]))
     assert fit(16, 32) == pytest.approx(7.0, rel=0.02)
