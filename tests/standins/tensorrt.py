@@ -2,9 +2,10 @@
 
 The names come from the real bindings (tensorrt_names.json; `python tools/tensorrt_types.py --write-names`). A member
 that a version does not have raises AttributeError when it is read or set, as there; one that it has and that nothing
-here implements raises NotImplementedError. What it does of TensorRT's rules: flags and typing by version, engines that
-belong to one version, fusion of Conv + Add + Relu, changes of layout as layers of their own, a profiler that makes a
-run wait, timing caches, logs. What it can't say anything about: times, tactics, which graphs can be captured.
+here implements raises NotImplementedError. What it does of TensorRT's rules: flags and typing by version, symmetric
+Q/DQ, engines that belong to one version, fusion of Conv + Add + Relu, changes of layout as layers of their own, a
+profiler that makes a run wait, timing caches, logs. What it can't say anything about: times, tactics, which graphs can
+be captured.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ _KINDS = {
     "MatMul": "CaskGemmMatrixMultiply",
     "Cast": "Reformat",
 }
-_FOLDED = ("Flatten", "Reshape", "Identity", "QuantizeLinear", "DequantizeLinear")
+_QUANTIZING = ("QuantizeLinear", "DequantizeLinear")
+_FOLDED = ("Flatten", "Reshape", "Identity", "DequantizeLinear")
 
 
 def install(version: str, gpu: Gpu, folder: Path) -> None:
@@ -200,6 +202,22 @@ def _problem(network: Any, config: Any) -> str:
     return ""
 
 
+def _quantized_problem(model: Any, *, half: bool) -> str:
+    """Return what TensorRT does not take of a model's Q/DQ nodes, or nothing."""
+    stored = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in _QUANTIZING:
+            continue
+        scale, zero = stored[node.input[1]], stored[node.input[2]]
+        if zero.dtype != np.int8 or zero.any():
+            return f"{node.name}: TensorRT only supports symmetric int8 quantization: zero points must be 0"
+        if scale.dtype == np.float16 and not half:
+            return f"{node.name}: scales must be float32"
+        if (scale <= 0).any():
+            return f"{node.name}: scale coefficients must all be positive"
+    return ""
+
+
 class FakeINetworkDefinition(Standin):
     def __init__(self, builder: Any, flags: int) -> None:
         known = vars(self._module.NetworkDefinitionCreationFlag)
@@ -255,6 +273,10 @@ class FakeOnnxParser(Standin):
             onnx.checker.check_model(found)
         except Exception as error:
             self._errors.append(self._module.ParserError(str(error).splitlines()[0] or "no model"))
+            return False
+        problem = _quantized_problem(found, half=int(self._version.partition(".")[0]) >= 10)
+        if problem:
+            self._errors.append(self._module.ParserError(problem))
             return False
         if not self._network._explicit:
             self._errors.append(self._module.ParserError("the network was not made with EXPLICIT_BATCH"))
@@ -441,7 +463,11 @@ def _sizes(port: Any) -> list[int]:
 
 
 def _fused(model: Any, *, half: bool, version: str) -> list[dict[str, Any]]:
-    """Return the engine's layers: a Conv takes the Add and the Relu behind it in, if nothing else reads between."""
+    """Return the engine's layers.
+
+    A Conv takes the Add and the Relu behind it in, if nothing else reads between, and the Q/DQ nodes of its inputs. A
+    QuantizeLinear behind such a group is its output's type; any other is a change of type of its own.
+    """
     values = _values(model)
     readers: dict[str, list[Any]] = {}
     for node in model.graph.node:
@@ -449,35 +475,65 @@ def _fused(model: Any, *, half: bool, version: str) -> list[dict[str, Any]]:
             readers.setdefault(name, []).append(node)
     position = {id(node): at for at, node in enumerate(model.graph.node)}
     producer = {name: node for node in model.graph.node for name in node.output}
+    shown = [port.name for port in _ports(model)[0]]
     taken: set[int] = set()
     groups = []
     for node in model.graph.node:
-        if id(node) in taken or node.op_type in _FOLDED:
+        alone = node.op_type != "QuantizeLinear" or _changes_type(node, producer, shown)
+        if id(node) in taken or node.op_type in _FOLDED or not alone:
             continue
         group = [node]
         while group[0].op_type == "Conv" and len(readers.get(group[-1].output[0], [])) == 1:
             behind = readers[group[-1].output[0]][0]
-            others = [producer[name] for name in behind.input if name in producer and producer[name] is not group[-1]]
+            sources = [_unquantized(name, producer) for name in behind.input]
+            others = [producer[name] for name in sources if name in producer and producer[name] is not group[-1]]
             late = all(position[id(one)] < position[id(node)] for one in others)
             if behind.op_type not in ("Add", "Relu") or not late or group[-1].op_type == "Relu":
                 break
             group.append(behind)
             taken.add(id(behind))
         groups.append(group)
+    groups = [[*_quantizing(group, producer), *group] for group in groups]
     first = _layer("Reformatting CopyNode for Input Tensor 0 to " + groups[0][0].name, "Reformat", "", "Float", 0.002)
     return [first, *(_layer_of(group, values, model, half=half, version=version) for group in groups)]
 
 
+def _changes_type(node: Any, producer: dict[str, Any], shown: list[str]) -> bool:
+    """Whether a QuantizeLinear is a layer: it is none of a weight, nor of what a fused group writes."""
+    source = producer.get(node.input[0])
+    return node.input[0] in shown if source is None else source.op_type not in ("Conv", "Add", "Relu")
+
+
+def _unquantized(name: str, producer: dict[str, Any]) -> str:
+    """Return the float tensor that a Q/DQ pair reads."""
+    while name in producer and producer[name].op_type in _QUANTIZING:
+        name = producer[name].input[0]
+    return str(name)
+
+
+def _quantizing(group: list[Any], producer: dict[str, Any]) -> list[Any]:
+    """Return the nodes that make a group's inputs int8: every DequantizeLinear, and a weight's QuantizeLinear."""
+    found = []
+    for name in [name for node in group for name in node.input if node.op_type not in _QUANTIZING]:
+        if name in producer and producer[name].op_type == "DequantizeLinear":
+            code = producer[producer[name].input[0]]
+            found += [*([code] if code.input[0] not in producer else []), producer[name]]
+    return found
+
+
 def _layer_of(group: list[Any], values: dict[str, Any], model: Any, *, half: bool, version: str) -> dict[str, Any]:
-    node = group[0]
+    node = next((one for one in group if one.op_type not in _QUANTIZING), group[0])
+    producer = {name: one for one in model.graph.node for name in one.output}
     said = _SAID.get(_TYPES.get(values[group[-1].output[0]].type.tensor_type.elem_type, ""), "Int64")
     said = "Half" if half and said == "Float" else said
+    said = "Int8" if group[0].op_type in _QUANTIZING else said
     weights = {one.name: math.prod(one.dims) for one in model.graph.initializer}
     positions = math.prod(_sizes(values[node.output[0]])[2:])
-    ms = 0.001 + 1e-8 * positions * max((weights.get(name, 0) for name in node.input), default=0)
+    sizes = [weights.get(_unquantized(name, producer), 0) for name in node.input]
+    ms = 0.001 + (5e-9 if said == "Int8" else 1e-8) * positions * max(sizes, default=0)
     separator = "\x1e" if version.startswith("8") else "\x1f"
     metadata = separator.join(f"[ONNX Layer: {one.name}]" for one in group)
-    kind = _KINDS.get(node.op_type, node.op_type)
+    kind = "Reformat" if node.op_type in _QUANTIZING else _KINDS.get(node.op_type, node.op_type)
     return _layer(" + ".join(one.name for one in group), kind, metadata, said, ms)
 
 
