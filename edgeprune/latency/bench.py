@@ -17,6 +17,7 @@ from edgeprune.latency.rule import Rule
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.typed import typed
 from edgeprune.latency.worker import REFERENCE
+from edgeprune.progress import SILENT, Progress
 from edgeprune.runtimes.base import LayerTime, SessionSettings
 from edgeprune.runtimes.registry import RuntimeRecord, find_record
 from edgeprune.targets.clocks import Finding
@@ -221,7 +222,12 @@ def _rebased(found: Measurement, times: Mapping[str, Measurement], reference: Re
 
 
 def open_bench(
-    target_name: str, *, device: str | Device = "local", precision: str | None = None, threads: int | None = None
+    target_name: str,
+    *,
+    device: str | Device = "local",
+    precision: str | None = None,
+    threads: int | None = None,
+    progress: Progress = SILENT,
 ) -> Bench:
     """Open a target on a device; nothing is started before the first call.
 
@@ -230,6 +236,7 @@ def open_bench(
         device: `local`, an ssh address, or a device that is open already.
         precision: None takes the profile's default.
         threads: None takes the profile's default.
+        progress: where it is said that a connection to the device was cut and is taken up again.
 
     Raises:
         InputError: an unknown name, or a precision or a number of threads that the target does not have.
@@ -247,7 +254,7 @@ def open_bench(
     if threads < 0:
         raise InputError(f"{threads} threads", remedy="use --threads 1 or more")
     check_reach(target, device if isinstance(device, str) else device.name)
-    opened = open_device(device) if isinstance(device, str) else device
+    opened = open_device(device, progress) if isinstance(device, str) else device
     return Bench(target, opened, SessionSettings(precision, threads, copies=target.copies))
 
 
