@@ -287,6 +287,8 @@ def _told(error: Exception) -> Json:
     trace = traceback.format_exc()
     if isinstance(error, OSError) and error.errno in _FULL:
         return _error("DeviceError", f"the device's disk is full: {error}", "make room on the device", trace)
+    if isinstance(error, MemoryError):
+        return _error("DeviceError", "the device has too little memory", "end what else runs there", trace)
     if isinstance(error, ImportError) and not str(error.name).startswith("edgeprune"):
         remedy = f"install it there: python3 -m pip install {str(error.name).partition('.')[0]}"
         return _error("MissingError", f"the device's Python cannot import {error.name}: {error}", remedy, trace)
