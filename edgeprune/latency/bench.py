@@ -27,7 +27,9 @@ from edgeprune.targets.target import Fingerprint, Target, find_target
 
 _WORKER = "edgeprune.latency.worker"
 _START_S = 120.0
-_EACH_MODEL_S = 600.0
+_EACH_MODEL_S = {"cpu": 600.0, "gpu": 1800.0}
+"""A GPU's engines take long to build, most of all on a small board."""
+
 _QUANTIZED_KEPT = 8
 
 
@@ -184,7 +186,7 @@ class Bench:
             "copies": self.settings.copies,
         }
         models = {name: content if name == "inputs" else self.typed(content) for name, content in files.items()}
-        timeout_s = _START_S + _EACH_MODEL_S * len(files)
+        timeout_s = _START_S + _EACH_MODEL_S[self._record.processor] * len(files)
         return self.device.call(f"{_WORKER}:{function}", {**settings, **arguments}, models, timeout_s)
 
     def typed(self, model: bytes, images: np.ndarray[Any, Any] | None = None) -> bytes:

@@ -93,8 +93,9 @@ def merged(first: bytes, second: bytes) -> bytes:
     builder = _builder(make_log())
     config = builder.create_builder_config()
     cache = config.create_timing_cache(second)
-    if first:
-        cache.combine(config.create_timing_cache(first), ignore_mismatch=False)
+    other = config.create_timing_cache(first) if first else None
+    if other is not None:  # None as well where the file is damaged
+        cache.combine(other, ignore_mismatch=False)
     return bytes(cache.serialize())
 
 
@@ -116,7 +117,8 @@ def make_log() -> Any:
             self.skipped += _SKIPPED in msg.lower()
 
         def last_error(self) -> str:
-            return " ".join(self.errors[-1].split()) if self.errors else "it does not say why"
+            # The very last is often no more than that there is no engine.
+            return "; ".join(" ".join(one.split()) for one in self.errors[-2:]) or "it does not say why"
 
     return Log()
 

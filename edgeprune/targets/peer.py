@@ -13,6 +13,8 @@ from edgeprune.targets.frames import Stream
 STALL_S = 60.0
 """So long a frame that has begun may stand still."""
 
+_KILL_LIMIT_S = 10.0
+
 
 class Peer:
     """A process that speaks frames on its stdin and stdout, in a session of its own.
@@ -39,16 +41,21 @@ class Peer:
         return self._process.poll() is None
 
     def end(self, grace_s: float) -> int:
-        """Close its input, wait up to `grace_s`, then kill it and what it started; return its exit code."""
+        """Close its input, wait up to `grace_s`, then kill it and what it started, also where it has ended itself.
+
+        Returns:
+            Its exit code; that of a kill where it does not even die of one, as in a driver that hangs.
+        """
         _close(self._process.stdin)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=grace_s)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(OSError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        code = self._process.wait()
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_KILL_LIMIT_S)
         _close(self._process.stdout)
-        return code
+        code = self._process.returncode
+        return -signal.SIGKILL if code is None else code
 
 
 def _close(stream: Optional[IO[bytes]]) -> None:

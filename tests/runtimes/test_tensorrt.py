@@ -135,6 +135,7 @@ def test_where_no_graph_can_be_captured_it_runs_without_and_says_so(gpu: Gpu) ->
     gpu.refuses["cudaGraphInstantiateWithFlags"] = 900
     session = opened()
     assert session.properties["cuda_graph"].startswith("off: cudaGraphInstantiateWithFlags returned 900")
+    assert "graph" not in gpu.alive.values()
     expected = opened(scale_and_shift()).run([np.float32([[1, 2]]), np.float32([[10, 20]])])
     assert expected[1].tolist() == [[11, 22]]
 
@@ -153,6 +154,14 @@ def test_everything_is_given_back(gpu: Gpu) -> None:
     } - {"graph"}
     session.close()
     session.close()
+    assert not gpu.alive
+
+
+@pytest.mark.parametrize("function", ["cudaMallocHost", "cudaStreamCreateWithFlags", "cudaStreamSynchronize"])
+def test_what_was_made_is_given_back_where_the_rest_fails(function: str, gpu: Gpu) -> None:
+    gpu.refuses[function] = 2
+    with pytest.raises(DeviceError, match=f"{function} returned 2: out of memory"):
+        opened()
     assert not gpu.alive
 
 
