@@ -204,14 +204,14 @@ def _first_line(*command: str) -> str:
     if shutil.which(command[0]) is None:
         return ""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout
     try:
         ready, _, _ = select.select([process.stdout], [], [], _TOOL_S)
-        return process.stdout.readline().decode(errors="replace") if ready and process.stdout else ""
+        return process.stdout.readline().decode(errors="replace") if ready else ""
     finally:
         process.kill()
         process.wait()
-        if process.stdout:
-            process.stdout.close()
+        process.stdout.close()
 
 
 def _mhz(hertz: str) -> str:

@@ -21,31 +21,15 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, shape_inference
+from onnx import shape_inference
 
 from tests.standins.cuda import Gpu
+from tests.standins.engine_layers import QUANTIZING, TYPES, fused, ports, sizes, values_of
 
 NAMES = json.loads((Path(__file__).parent / "tensorrt_names.json").read_text())
 VERSIONS = ("8.5.2", *sorted(NAMES, key=lambda name: [int(part) for part in name.split(".")]))
 # From the release notes of 8.6, which added them.
 _NEW_IN_8_6 = ("builder_optimization_level", "max_aux_streams", "hardware_compatibility_level")
-_TYPES = {
-    TensorProto.FLOAT: "FLOAT",
-    TensorProto.FLOAT16: "HALF",
-    TensorProto.INT8: "INT8",
-    TensorProto.INT32: "INT32",
-    TensorProto.INT64: "INT64",
-    TensorProto.BOOL: "BOOL",
-}
-_SAID = {"FLOAT": "Float", "HALF": "Half", "INT8": "Int8", "INT32": "Int32"}
-_KINDS = {
-    "Conv": "CaskConvolution",
-    "Gemm": "CaskGemmConvolution",
-    "MatMul": "CaskGemmMatrixMultiply",
-    "Cast": "Reformat",
-}
-_QUANTIZING = ("QuantizeLinear", "DequantizeLinear")
-_FOLDED = ("Flatten", "Reshape", "Identity", "DequantizeLinear")
 
 
 def install(version: str, gpu: Gpu, folder: Path) -> None:
@@ -206,7 +190,7 @@ def _quantized_problem(model: Any, *, half: bool) -> str:
     """Return what TensorRT does not take of a model's Q/DQ nodes, or nothing."""
     stored = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type not in _QUANTIZING:
+        if node.op_type not in QUANTIZING:
             continue
         scale, zero = stored[node.input[1]], stored[node.input[2]]
         if zero.dtype != np.int8 or zero.any():
@@ -230,10 +214,10 @@ class FakeINetworkDefinition(Standin):
 
     @property
     def num_inputs(self) -> int:
-        return len(_ports(self._model)[0])
+        return len(ports(self._model)[0])
 
     def get_input(self, at: int) -> Any:
-        return self._tensor(_ports(self._model)[0][at])
+        return self._tensor(ports(self._model)[0][at])
 
     @property
     def num_layers(self) -> int:
@@ -247,7 +231,7 @@ class FakeINetworkDefinition(Standin):
         tensor = self._module.ITensor()
         tensor.name = value.name
         object.__setattr__(tensor, "shape", self._module.Dims(sizes))
-        object.__setattr__(tensor, "dtype", getattr(self._module.DataType, _TYPES[value.type.tensor_type.elem_type]))
+        object.__setattr__(tensor, "dtype", getattr(self._module.DataType, TYPES[value.type.tensor_type.elem_type]))
         return tensor
 
 
@@ -260,7 +244,7 @@ class FakeILayer(Standin):
         return len(self._node.output)
 
     def get_output(self, at: int) -> Any:
-        return self._network._tensor(_values(self._network._model)[self._node.output[at]])
+        return self._network._tensor(values_of(self._network._model)[self._node.output[at]])
 
 
 class FakeOnnxParser(Standin):
@@ -367,9 +351,9 @@ class FakeICudaEngine(Standin):
         self._runtime, self._described = runtime, described
         self._model = shape_inference.infer_shapes(onnx.load_model_from_string(model))
         self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-        ins, outs = _ports(self._model)
+        ins, outs = ports(self._model)
         self._ports = {port.name: (port, at < len(ins)) for at, port in enumerate([*ins, *outs])}
-        self._layers = _fused(self._model, half=described["half"], version=self._version)
+        self._layers = fused(self._model, half=described["half"], version=self._version)
 
     @property
     def num_io_tensors(self) -> int:
@@ -382,10 +366,10 @@ class FakeICudaEngine(Standin):
         return self._module.TensorIOMode.INPUT if self._ports[name][1] else self._module.TensorIOMode.OUTPUT
 
     def get_tensor_dtype(self, name: str) -> Member:
-        return getattr(self._module.DataType, _TYPES[self._ports[name][0].type.tensor_type.elem_type])
+        return getattr(self._module.DataType, TYPES[self._ports[name][0].type.tensor_type.elem_type])
 
     def get_tensor_shape(self, name: str) -> Any:
-        return self._module.Dims(_sizes(self._ports[name][0]))
+        return self._module.Dims(sizes(self._ports[name][0]))
 
     def create_execution_context(self) -> Any:
         return self._module.IExecutionContext(self)
@@ -443,100 +427,6 @@ class FakeIExecutionContext(Standin):
     def _array(self, name: str) -> np.ndarray:
         port = self._engine._ports[name][0]
         kind = onnx.helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type)
-        size = math.prod(_sizes(port)) * kind.itemsize
+        size = math.prod(sizes(port)) * kind.itemsize
         raw = (ctypes.c_ubyte * size).from_address(self._addresses[name])
-        return np.frombuffer(raw, dtype=kind).reshape(_sizes(port))
-
-
-def _ports(model: Any) -> tuple[list[Any], list[Any]]:
-    stored = {one.name for one in model.graph.initializer}
-    return [port for port in model.graph.input if port.name not in stored], list(model.graph.output)
-
-
-def _values(model: Any) -> dict[str, Any]:
-    graph = model.graph
-    return {value.name: value for value in [*graph.input, *graph.value_info, *graph.output]}
-
-
-def _sizes(port: Any) -> list[int]:
-    return [dim.dim_value for dim in port.type.tensor_type.shape.dim]
-
-
-def _fused(model: Any, *, half: bool, version: str) -> list[dict[str, Any]]:
-    """Return the engine's layers.
-
-    A Conv takes the Add and the Relu behind it in, if nothing else reads between, and the Q/DQ nodes of its inputs. A
-    QuantizeLinear behind such a group is its output's type; any other is a change of type of its own.
-    """
-    values = _values(model)
-    readers: dict[str, list[Any]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    position = {id(node): at for at, node in enumerate(model.graph.node)}
-    producer = {name: node for node in model.graph.node for name in node.output}
-    shown = [port.name for port in _ports(model)[0]]
-    taken: set[int] = set()
-    groups = []
-    for node in model.graph.node:
-        alone = node.op_type != "QuantizeLinear" or _changes_type(node, producer, shown)
-        if id(node) in taken or node.op_type in _FOLDED or not alone:
-            continue
-        group = [node]
-        while group[0].op_type == "Conv" and len(readers.get(group[-1].output[0], [])) == 1:
-            behind = readers[group[-1].output[0]][0]
-            sources = [_unquantized(name, producer) for name in behind.input]
-            others = [producer[name] for name in sources if name in producer and producer[name] is not group[-1]]
-            late = all(position[id(one)] < position[id(node)] for one in others)
-            if behind.op_type not in ("Add", "Relu") or not late or group[-1].op_type == "Relu":
-                break
-            group.append(behind)
-            taken.add(id(behind))
-        groups.append(group)
-    groups = [[*_quantizing(group, producer), *group] for group in groups]
-    first = _layer("Reformatting CopyNode for Input Tensor 0 to " + groups[0][0].name, "Reformat", "", "Float", 0.002)
-    return [first, *(_layer_of(group, values, model, half=half, version=version) for group in groups)]
-
-
-def _changes_type(node: Any, producer: dict[str, Any], shown: list[str]) -> bool:
-    """Whether a QuantizeLinear is a layer: it is none of a weight, nor of what a fused group writes."""
-    source = producer.get(node.input[0])
-    return node.input[0] in shown if source is None else source.op_type not in ("Conv", "Add", "Relu")
-
-
-def _unquantized(name: str, producer: dict[str, Any]) -> str:
-    """Return the float tensor that a Q/DQ pair reads."""
-    while name in producer and producer[name].op_type in _QUANTIZING:
-        name = producer[name].input[0]
-    return str(name)
-
-
-def _quantizing(group: list[Any], producer: dict[str, Any]) -> list[Any]:
-    """Return the nodes that make a group's inputs int8: every DequantizeLinear, and a weight's QuantizeLinear."""
-    found = []
-    for name in [name for node in group for name in node.input if node.op_type not in _QUANTIZING]:
-        if name in producer and producer[name].op_type == "DequantizeLinear":
-            code = producer[producer[name].input[0]]
-            found += [*([code] if code.input[0] not in producer else []), producer[name]]
-    return found
-
-
-def _layer_of(group: list[Any], values: dict[str, Any], model: Any, *, half: bool, version: str) -> dict[str, Any]:
-    node = next((one for one in group if one.op_type not in _QUANTIZING), group[0])
-    producer = {name: one for one in model.graph.node for name in one.output}
-    said = _SAID.get(_TYPES.get(values[group[-1].output[0]].type.tensor_type.elem_type, ""), "Int64")
-    said = "Half" if half and said == "Float" else said
-    said = "Int8" if group[0].op_type in _QUANTIZING else said
-    weights = {one.name: math.prod(one.dims) for one in model.graph.initializer}
-    positions = math.prod(_sizes(values[node.output[0]])[2:])
-    sizes = [weights.get(_unquantized(name, producer), 0) for name in node.input]
-    ms = 0.001 + (5e-9 if said == "Int8" else 1e-8) * positions * max(sizes, default=0)
-    separator = "\x1e" if version.startswith("8") else "\x1f"
-    metadata = separator.join(f"[ONNX Layer: {one.name}]" for one in group)
-    kind = "Reformat" if node.op_type in _QUANTIZING else _KINDS.get(node.op_type, node.op_type)
-    return _layer(" + ".join(one.name for one in group), kind, metadata, said, ms)
-
-
-def _layer(name: str, kind: str, metadata: str, said: str, ms: float) -> dict[str, Any]:
-    outputs = [{"Name": "out", "Dimensions": [1], "Format/Datatype": said}]
-    return {"Name": name, "LayerType": kind, "Outputs": outputs, "Metadata": metadata, "ms": ms}
+        return np.frombuffer(raw, dtype=kind).reshape(sizes(port))
