@@ -279,8 +279,7 @@ def _death(code: int) -> str:
     """Describe how a process ended."""
     if code >= 0:
         return f"ended with code {code}"
-    known = {one.value: one.name for one in signal.Signals}
-    name = known.get(-code, f"signal {-code}")
+    name = {one.value: one.name for one in signal.Signals}.get(-code, f"signal {-code}")
     return f"was killed by {name}" + (", often for want of memory" if name == "SIGKILL" else "")
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
@@ -22,6 +21,7 @@ from edgeprune.latency.typed import typed
 from tests.onnx_models import Builder, residual
 from tests.simulated import Wide
 from tests.standins.board import InProcess, install_board
+from tests.standins.engine_layers import session_of
 
 IMAGES = np.random.default_rng(1).standard_normal((16, 3, 12, 12)).astype(np.float32)
 QUICK = Rule(warmup_s=0.01, steady_tolerance=0.5, samples_min=2, round_s=0.01, rounds=2, retries=1, rounds_max=2)
@@ -39,7 +39,7 @@ def sources(model: bytes) -> dict[str, list[str]]:
 
 
 def outputs(model: bytes) -> np.ndarray:
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = session_of(model)
     return np.concatenate([session.run(None, {"input": image[None]})[0] for image in IMAGES])
 
 

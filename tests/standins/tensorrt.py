@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import shape_inference
 
 from tests.standins.cuda import Gpu
-from tests.standins.engine_layers import QUANTIZING, TYPES, fused, ports, sizes, values_of
+from tests.standins.engine_layers import QUANTIZING, TYPES, fused, ports, session_of, sizes, values_of
 
 NAMES = json.loads((Path(__file__).parent / "tensorrt_names.json").read_text())
 VERSIONS = ("8.5.2", *sorted(NAMES, key=lambda name: [int(part) for part in name.split(".")]))
@@ -350,7 +349,7 @@ class FakeICudaEngine(Standin):
     def __init__(self, runtime: Any, described: dict[str, Any], model: bytes) -> None:
         self._runtime, self._described = runtime, described
         self._model = shape_inference.infer_shapes(onnx.load_model_from_string(model))
-        self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        self._session = session_of(model)
         ins, outs = ports(self._model)
         self._ports = {port.name: (port, at < len(ins)) for at, port in enumerate([*ins, *outs])}
         self._layers = fused(self._model, half=described["half"], version=self._version)

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import shape_inference
 
-from tests.standins.engine_layers import fused, ports, sizes
+from tests.standins.engine_layers import fused, ports, session_of, sizes
 
 COMMON = (
     "onnx saveEngine loadEngine profilingVerbosity avgTiming memPoolSize noTF32 exportTimes exportProfile "
@@ -125,7 +124,7 @@ def _outputs(given: dict[str, str], model: onnx.ModelProto, content: bytes) -> l
     for port in ports(model)[0]:
         kind = onnx.helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type)
         arrays[port.name] = np.fromfile(files[port.name], dtype=kind).reshape(sizes(port))
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = session_of(content)
     names = [port.name for port in session.get_outputs()]
     return [
         {"name": name, "dimensions": "x".join(map(str, found.shape)), "values": found.ravel().tolist()}
