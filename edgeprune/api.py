@@ -56,7 +56,7 @@ def profile(
         EdgePruneError: the network can't be traced or exported, the target can't be reached or is too busy.
     """
     graph = verified(model, trace(model, example_inputs))
-    with open_bench(target, device=device, precision=precision, threads=threads) as bench:
+    with open_bench(target, device=device, precision=precision, threads=threads, progress=progress) as bench:
         blueprint, store = Blueprint(model, graph), TableStore()
         vetted(blueprint, bench, store, progress)
         return fill(blueprint, bench, store, seed=seed, progress=progress)

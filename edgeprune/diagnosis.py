@@ -24,7 +24,7 @@ def doctor_document(target: str | None, device: str, progress: Progress) -> dict
     """
     if target:
         check_reach(find_target(target), device)
-    with open_device(device) as reached:
+    with open_device(device, progress) as reached:
         with progress.step(f"looking at {device}"):
             hardware, disturbances = examine(reached)
         machine = f"{hardware.get('cpu', '?')}, {hardware.get('cores', '?')} cores"
@@ -42,7 +42,7 @@ def cleaning_document(device: str, progress: Progress) -> dict[str, Any]:
     Raises:
         MissingError: the device can't be reached.
     """
-    with open_device(device) as reached, progress.step(f"cleaning up on {device}"):
+    with open_device(device, progress) as reached, progress.step(f"cleaning up on {device}"):
         freed = format_bytes(reached.clean())
     return _document(None, device, [{"what": "files kept on the device", "value": f"{freed} removed", "remedy": None}])
 

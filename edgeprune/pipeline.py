@@ -231,7 +231,11 @@ def verify(bundle: Path, device: str = "local", progress: Progress = SILENT, ver
         return Result(verify_document(bundle, before, checked), checked.verdict.exit_code)
     fingerprint = before["fingerprint"]
     with open_bench(
-        job["target"], device=device, precision=fingerprint["precision"], threads=int(fingerprint["threads"])
+        job["target"],
+        device=device,
+        precision=fingerprint["precision"],
+        threads=int(fingerprint["threads"]),
+        progress=progress,
     ) as bench:
         checked = recheck(bundle, manifest, bench, progress)
     return Result(verify_document(bundle, before, checked), checked.verdict.exit_code)

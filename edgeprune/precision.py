@@ -108,7 +108,7 @@ def settle(job: Job, progress: Progress, subject: Subject | None = None) -> Sett
     for precision in (target.precision, *(one for one in target.precisions if one != target.precision)):
         asked = replace(job, precision=precision, latency=budget)
         own = precision == target.precision
-        reason = "" if own else _obstacle(asked, subject)
+        reason = "" if own else _obstacle(asked, subject, progress)
         if reason:
             trials.append(Trial(precision, reason=reason))
         else:
@@ -137,12 +137,14 @@ def preferred(trials: Sequence[Trial]) -> Trial | None:
     return min(able, key=lambda trial: (-(trial.kept or 0.0), EXACTNESS.index(trial.precision)), default=None)
 
 
-def _obstacle(job: Job, subject: Subject | None) -> str:
+def _obstacle(job: Job, subject: Subject | None, progress: Progress) -> str:
     """Return why a precision can't be had on the device, or with these data."""
     if job.precision == "int8" and subject is not None and subject.data is None:
         return "there are no training images to calibrate it on"
     try:
-        with open_bench(job.target, device=job.devices[0], precision=job.precision, threads=job.threads) as bench:
+        with open_bench(
+            job.target, device=job.devices[0], precision=job.precision, threads=job.threads, progress=progress
+        ) as bench:
             bench.fingerprint()
     except (InputError, MissingError) as error:
         return error.message

@@ -176,7 +176,7 @@ def traced(
     """
     steps = Steps()
     with ExitStack() as opened:
-        benches = BenchGroup([opened.enter_context(_bench(job, device)) for device in job.devices])
+        benches = BenchGroup([opened.enter_context(_bench(job, device, progress)) for device in job.devices])
         with progress.step(f"looking at {' and '.join(job.devices)}"):
             benches.check()  # before the network is loaded: a device that is not there costs no minute
         with progress.step("loading and tracing the network"):
@@ -206,8 +206,8 @@ def _check_images(job: Job, bench: Bench, subject: Subject) -> None:
         )
 
 
-def _bench(job: Job, device: str) -> Bench:
-    return open_bench(job.target, device=device, precision=job.precision, threads=job.threads)
+def _bench(job: Job, device: str, progress: Progress) -> Bench:
+    return open_bench(job.target, device=device, precision=job.precision, threads=job.threads, progress=progress)
 
 
 def _traced(job: Job, subject: Subject) -> ChannelGraph:

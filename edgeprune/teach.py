@@ -166,7 +166,9 @@ def _latency_cost(
         TableError: the device was too busy.
     """
     assert job.target is not None
-    with open_bench(job.target, device=job.device, precision=job.precision, threads=job.threads) as bench:
+    with open_bench(
+        job.target, device=job.device, precision=job.precision, threads=job.threads, progress=progress
+    ) as bench:
         plain = Blueprint(model, trace(model, subject.example_inputs))
         # Once: a run that is resumed must go to the very share that it began with.
         dense_ms = work.once("dense", lambda: {"dense_ms": measured_now(bench, plain).median_ms})["dense_ms"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeprune.cli.options import TargetsOptions
-from edgeprune.cli.output import finish
+from edgeprune.cli.output import finish, running
 from edgeprune.targets import target as known
 from edgeprune.targets.address import Address
 from edgeprune.targets.devices import open_device
@@ -23,7 +23,7 @@ def targets(options: TargetsOptions) -> int:
     rows = tuple(known.targets().values())
     if options.device == "local":
         return finish(options, _Listing(options.device, rows))
-    with open_device(options.device) as device:
+    with running(options) as progress, open_device(options.device, progress) as device:
         found = device.call("edgeprune.latency.worker:installed", {}, {}, _ASK_LIMIT_S).result
     return finish(options, _Listing(options.device, rows, found))
 

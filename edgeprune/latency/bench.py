@@ -12,13 +12,14 @@ import numpy as np
 import onnx
 
 from edgeprune.errors import InputError
-from edgeprune.latency.quantized import METHODS, digest_of, needs_reduced_range, quantized
+from edgeprune.latency.quantized import METHODS, digest_of, is_quantized, needs_reduced_range, quantized
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.typed import typed
 from edgeprune.latency.worker import REFERENCE
+from edgeprune.progress import SILENT, Progress
 from edgeprune.runtimes.base import LayerTime, SessionSettings
-from edgeprune.runtimes.registry import find_record
+from edgeprune.runtimes.registry import RuntimeRecord, find_record
 from edgeprune.targets.clocks import Finding
 from edgeprune.targets.device import Answer, Device
 from edgeprune.targets.devices import check_reach, open_device
@@ -26,7 +27,9 @@ from edgeprune.targets.target import Fingerprint, Target, find_target
 
 _WORKER = "edgeprune.latency.worker"
 _START_S = 120.0
-_EACH_MODEL_S = 600.0
+_EACH_MODEL_S = {"cpu": 600.0, "gpu": 1800.0}
+"""A GPU's engines take long to build, most of all on a small board."""
+
 _QUANTIZED_KEPT = 8
 
 
@@ -73,8 +76,12 @@ class Bench:
     @property
     def quantizer(self) -> str:
         """What makes int8 models for this bench, with its version; empty where its models are not quantized."""
-        method = find_record(self.target.runtime).quantizer
+        method = self._record.quantizer
         return METHODS[method].version if self.settings.precision == "int8" and method else ""
+
+    @property
+    def _record(self) -> RuntimeRecord:
+        return find_record(self.target.runtime)
 
     def fingerprint(self) -> Fingerprint:
         """Describe what measurements on this bench are comparable with, read off a small compiled model, once."""
@@ -83,7 +90,9 @@ class Bench:
         return self._fingerprint
 
     def _described(self) -> Fingerprint:
-        found = self._call("describe", {}, {"model": _tiny_model()}).result
+        # Of an int8 model what follows depends on the fingerprint: this one is as every version of a runtime takes it.
+        model = quantized(_tiny_model(), self._record.quantizer) if self.quantizer else _tiny_model()
+        found = self._call("describe", {}, {"model": model}).result
         return Fingerprint(
             {
                 **found["hardware"],
@@ -177,7 +186,7 @@ class Bench:
             "copies": self.settings.copies,
         }
         models = {name: content if name == "inputs" else self.typed(content) for name, content in files.items()}
-        timeout_s = _START_S + _EACH_MODEL_S * len(files)
+        timeout_s = _START_S + _EACH_MODEL_S[self._record.processor] * len(files)
         return self.device.call(f"{_WORKER}:{function}", {**settings, **arguments}, models, timeout_s)
 
     def typed(self, model: bytes, images: np.ndarray[Any, Any] | None = None) -> bytes:
@@ -188,17 +197,22 @@ class Bench:
             images: (N, C, H, W) that an int8 model's scales come from; None takes noise, since a latency does not
                 depend on the values.
         """
-        record = find_record(self.target.runtime)
         if not self.quantizer:
-            return typed(model, self.settings.precision) if record.takes_types else model
+            return typed(model, self.settings.precision) if self._record.takes_types else model
         key = digest_of(model, images)
         if key not in self._quantized:
-            # The fingerprint is read off a quantized model: noise will do for that, and for all that is only timed.
-            reduced = images is not None and needs_reduced_range(self.fingerprint())
             while len(self._quantized) >= _QUANTIZED_KEPT:
                 del self._quantized[next(iter(self._quantized))]
-            self._quantized[key] = quantized(model, record.quantizer, images, reduced=reduced)
+            self._quantized[key] = model if is_quantized(model) else self._as_int8(model, images)
         return self._quantized[key]
+
+    def _as_int8(self, model: bytes, images: np.ndarray[Any, Any] | None) -> bytes:
+        on_cpu = self._record.processor == "cpu"
+        reduced = on_cpu and images is not None and needs_reduced_range(self.fingerprint())
+        found = quantized(model, self._record.quantizer, images, reduced=reduced)
+        if not self._record.takes_types or self.fingerprint()["typing"] == "weak":
+            return found
+        return typed(found, "fp16")  # what is not int8; where typing is weak, a flag of the builder says so
 
 
 def _with(reference: Reference | None, models: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -210,7 +224,12 @@ def _rebased(found: Measurement, times: Mapping[str, Measurement], reference: Re
 
 
 def open_bench(
-    target_name: str, *, device: str | Device = "local", precision: str | None = None, threads: int | None = None
+    target_name: str,
+    *,
+    device: str | Device = "local",
+    precision: str | None = None,
+    threads: int | None = None,
+    progress: Progress = SILENT,
 ) -> Bench:
     """Open a target on a device; nothing is started before the first call.
 
@@ -219,6 +238,7 @@ def open_bench(
         device: `local`, an ssh address, or a device that is open already.
         precision: None takes the profile's default.
         threads: None takes the profile's default.
+        progress: where it is said that a connection to the device was cut and is taken up again.
 
     Raises:
         InputError: an unknown name, or a precision or a number of threads that the target does not have.
@@ -236,7 +256,7 @@ def open_bench(
     if threads < 0:
         raise InputError(f"{threads} threads", remedy="use --threads 1 or more")
     check_reach(target, device if isinstance(device, str) else device.name)
-    opened = open_device(device) if isinstance(device, str) else device
+    opened = open_device(device, progress) if isinstance(device, str) else device
     return Bench(target, opened, SessionSettings(precision, threads, copies=target.copies))
 
 

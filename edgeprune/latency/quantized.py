@@ -1,11 +1,12 @@
 """A float32 ONNX network as an int8 one, quantized after training; it stays ONNX, with QuantizeLinear in it.
 
-| method | made by                  | activations             | weights                             | biases      |
-|--------|--------------------------|-------------------------|-------------------------------------|-------------|
-| `nncf` | NNCF                     | unsigned, or as it sees | signed, a scale for each channel    | corrected   |
-| `qdq`  | onnxruntime.quantization | unsigned                | signed, a scale for each channel    | as they are |
+| method      | made by                  | activations             | weights                          | biases      |
+|-------------|--------------------------|-------------------------|----------------------------------|-------------|
+| `nncf`      | NNCF                     | unsigned, or as it sees | signed, a scale for each channel | corrected   |
+| `qdq`       | onnxruntime.quantization | unsigned                | signed, a scale for each channel | as they are |
+| `symmetric` | `symmetric.py`           | signed, zero points 0   | signed, a scale for each channel | as they are |
 
-Both are static: what passes through the network is observed on images, and the scales are constants from then on. A
+All are static: what passes through the network is observed on images, and the scales are constants from then on. A
 latency does not depend on the values, so a network that is built for a latency table alone is quantized from noise.
 
 Without VNNI, a processor adds pairs of products in 16 bits, which overflow when the weights use all of their 8 bits:
@@ -28,6 +29,7 @@ import numpy as np
 import onnx
 
 from edgeprune.errors import InputError, MissingError
+from edgeprune.latency.symmetric import symmetric
 from edgeprune.quiet import quiet
 
 Feed = Mapping[str, np.ndarray]
@@ -43,11 +45,13 @@ class Method:
         package: the distribution that does it, and its module.
         install: the command that installs it.
         quantize: float32 model, feeds, whether weights keep to 7 bits, whether biases are corrected -> int8 model.
+        rules: name and number of our own rules for what is quantized; empty where the package decides.
     """
 
     package: str
     install: str
     quantize: Callable[[bytes, Sequence[Feed], bool, bool], bytes]
+    rules: str = ""
 
     def check(self) -> None:
         """See that the package is there, without importing it.
@@ -60,8 +64,8 @@ class Method:
 
     @property
     def version(self) -> str:
-        """The package with its version: other versions may quantize other layers."""
-        return f"{self.package} {metadata.version(self.package)}"
+        """Who decides which layers are quantized, with a version: another one may decide otherwise."""
+        return self.rules or f"{self.package} {metadata.version(self.package)}"
 
 
 def is_quantized(model: bytes) -> bool:
@@ -196,7 +200,13 @@ def _by_onnxruntime(model: bytes, feeds: Sequence[Feed], reduced: bool, correcte
         return result.read_bytes()
 
 
+def _by_symmetric(model: bytes, feeds: Sequence[Feed], reduced: bool, corrected: bool) -> bytes:
+    # For a GPU, which adds in 32 bits: there is nothing to reduce.
+    return symmetric(model, feeds)
+
+
 METHODS = {
     "nncf": Method("nncf", "pip install edgeprune[int8]", _by_nncf),
     "qdq": Method("onnxruntime", "pip install onnxruntime", _by_onnxruntime),
+    "symmetric": Method("onnxruntime", "pip install onnxruntime", _by_symmetric, "symmetric Q/DQ 1"),
 }

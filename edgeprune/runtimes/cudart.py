@@ -152,17 +152,19 @@ class Cuda:
             DeviceError: something in it can't be captured.
         """
         self._call("cudaStreamBeginCapture", stream, _CAPTURE_THREAD_LOCAL)
-        graph = c_void_p()
+        graph, executable = c_void_p(), c_void_p()
         try:
-            work()
-        except BaseException:
-            with contextlib.suppress(DeviceError):  # leaves the stream usable; the graph is of no use
-                self._call("cudaStreamEndCapture", stream, byref(graph))
-            raise
-        self._call("cudaStreamEndCapture", stream, byref(graph))
-        executable = c_void_p()
-        self._call("cudaGraphInstantiateWithFlags", byref(executable), graph, 0)
-        self._call("cudaGraphDestroy", graph)
+            try:
+                work()
+            except BaseException:
+                with contextlib.suppress(DeviceError):  # leaves the stream usable; the graph is of no use
+                    self._call("cudaStreamEndCapture", stream, byref(graph))
+                raise
+            self._call("cudaStreamEndCapture", stream, byref(graph))
+            self._call("cudaGraphInstantiateWithFlags", byref(executable), graph, 0)
+        finally:
+            if graph:
+                self._call("cudaGraphDestroy", graph)
         return int(executable.value or 0)
 
     def launch(self, graph: int, stream: int) -> None:

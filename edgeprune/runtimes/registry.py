@@ -158,6 +158,7 @@ register(
         suffixes=(".plan",),
         processor="gpu",
         takes_types=True,
+        quantizer="symmetric",
         commands=("trtexec", "/usr/src/tensorrt/bin/trtexec"),
     )
 )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, List
 from edgeprune.errors import InputError
 from edgeprune.runtimes.base import Session, SessionSettings
 from edgeprune.runtimes.cudart import Cuda
+from edgeprune.runtimes.onnxgraph import read_nodes
 from edgeprune.runtimes.tensorrt_build import Built, build
 from edgeprune.runtimes.tensorrt_plans import Kept, PlanCache, TimingCache
 from edgeprune.runtimes.tensorrt_session import TensorRTSession, capability
@@ -48,7 +49,7 @@ class TensorRT:
 
     def open(self, onnx: bytes, settings: SessionSettings) -> Session:
         """Build and load `onnx`; see `base.Runtime.open`. A model built before in this process is not built again."""
-        check_settings(settings)
+        check(onnx, settings)
         kept = _PLANS.get(onnx, settings.precision)
         if not has_bindings():
             session = TrtexecSession(onnx, settings, kept.built.plan if kept else None)
@@ -62,7 +63,7 @@ class TensorRT:
 
         What `open` opens for this model from now on, in this process, is that engine.
         """
-        check_settings(settings)
+        check(onnx, settings)
         folder.mkdir(parents=True, exist_ok=True)
         cuda = Cuda()
         if has_bindings():
@@ -80,11 +81,12 @@ def has_bindings() -> bool:
     return importlib.util.find_spec("tensorrt") is not None
 
 
-def check_settings(settings: SessionSettings) -> None:
+def check(onnx: bytes, settings: SessionSettings) -> None:
     """Refuse what TensorRT can't be asked for.
 
     Raises:
-        InputError: another precision, or several threads: one starts the work, and the GPU does it.
+        InputError: another precision, or another one than the model's where one of the two is int8 (trtexec would
+            invent scales); or several threads: one starts the work, and the GPU does it.
     """
     if settings.precision not in PRECISIONS:
         raise InputError(
@@ -92,6 +94,14 @@ def check_settings(settings: SessionSettings) -> None:
         )
     if settings.threads != 1:
         raise InputError(f"TensorRT does not use {settings.threads} threads of the host", remedy="use --threads 1")
+    quantized = any(node.op_type == "QuantizeLinear" for node in read_nodes(onnx))
+    if quantized and settings.precision != "int8":
+        raise InputError(f"the model is int8, not {settings.precision}", remedy="use --precision int8")
+    if settings.precision == "int8" and not quantized:
+        raise InputError(
+            "the model is not int8: it has no QuantizeLinear nodes",
+            remedy="export it with --precision int8, or use --precision fp16",
+        )
 
 
 def _build_once(onnx: bytes, settings: SessionSettings, cuda: Cuda) -> Kept:

@@ -3,6 +3,8 @@
 What changed between the versions, and how this file meets it (names of the bindings of 8.6.1, 10.3, 10.16, 11.4):
   - 8 has weakly typed networks: FP16 and INT8 are flags, and each layer's type is the builder's choice. From 10 on a
     network is made strongly typed, which 11 always is: the types are those of the ONNX file, and the flags are gone;
+  - int8 is what stands between QuantizeLinear and DequantizeLinear, on all of them (no calibrator is used, which 11 has
+    not). What else there is runs in half precision: on 8 the flag for it is set as well, from 10 on the file says so;
   - the flags' numbers changed (bit 0 is EXPLICIT_BATCH on 8 and 10, STRONGLY_TYPED on 11): members are looked up by
     name, and what not every version has, by its presence;
   - TF32 is on by default for float32: here `fp32` means float32, so it is off for it;
@@ -17,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from edgeprune.errors import InputError, MissingError
 from edgeprune.runtimes.cudart import INTEGRATED, Cuda
-from edgeprune.runtimes.onnxgraph import read_nodes
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -27,7 +28,6 @@ TIMINGS = 8
 # Of the memory that is free: a board that shares its memory needs some for everything else.
 _WORKSPACE = {"shared": 0.25, "own": 0.5}
 _FLAGS = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8", "FP16")}
-_QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 _SKIPPED = "skipping tactic"
 
 
@@ -53,7 +53,7 @@ def build(onnx: bytes, precision: str, cuda: Cuda, timing_cache: bytes = b"") ->
 
     Args:
         onnx: the model in one piece.
-        precision: `fp32`, `fp16` or `int8`; strongly typed, and for `int8` always, the model must say it as well.
+        precision: `fp32`, `fp16` or `int8`, which the model's own types must agree with.
         cuda: for the memory that is free.
         timing_cache: of an earlier build on the same device; one of another is passed over.
 
@@ -70,7 +70,8 @@ def build(onnx: bytes, precision: str, cuda: Cuda, timing_cache: bytes = b"") ->
     kind = typed if typed is not None else getattr(flags, "EXPLICIT_BATCH")  # noqa: B009  (no name that 11 has)
     network = builder.create_network(1 << int(kind))
     _parse(onnx, network, log)
-    _check_types(onnx, network, precision, strongly=typed is not None)
+    if precision == "fp16" and typed is not None:
+        _check_half(network)
     config = builder.create_builder_config()
     _configure(config, precision, cuda, strongly=typed is not None)
     cache = _start_cache(config, timing_cache)
@@ -92,8 +93,9 @@ def merged(first: bytes, second: bytes) -> bytes:
     builder = _builder(make_log())
     config = builder.create_builder_config()
     cache = config.create_timing_cache(second)
-    if first:
-        cache.combine(config.create_timing_cache(first), ignore_mismatch=False)
+    other = config.create_timing_cache(first) if first else None
+    if other is not None:  # None as well where the file is damaged
+        cache.combine(other, ignore_mismatch=False)
     return bytes(cache.serialize())
 
 
@@ -115,7 +117,8 @@ def make_log() -> Any:
             self.skipped += _SKIPPED in msg.lower()
 
         def last_error(self) -> str:
-            return " ".join(self.errors[-1].split()) if self.errors else "it does not say why"
+            # The very last is often no more than that there is no engine.
+            return "; ".join(" ".join(one.split()) for one in self.errors[-2:]) or "it does not say why"
 
     return Log()
 
@@ -157,28 +160,21 @@ def _parse(onnx: bytes, network: trt.INetworkDefinition, log: Any) -> None:
             )
 
 
-def _check_types(onnx: bytes, network: trt.INetworkDefinition, precision: str, *, strongly: bool) -> None:
-    """Refuse a model that can't run in `precision` because it does not say so itself."""
-    if precision == "int8" and not any(node.op_type in _QUANTISED for node in read_nodes(onnx)):
+def _check_half(network: trt.INetworkDefinition) -> None:
+    """Refuse a strongly typed network that has no half-precision tensor."""
+    layers = [network.get_layer(at) for at in range(network.num_layers)]
+    names = {layer.get_output(at).dtype.name for layer in layers for at in range(layer.num_outputs)}
+    if "HALF" not in names:
         raise InputError(
-            "the model has no QuantizeLinear and DequantizeLinear nodes, so nothing in it is int8",
-            remedy="quantise it first, symmetric and per channel for the weights; or use --precision fp16",
+            f"the model's tensors are {', '.join(sorted(names))}: this TensorRT takes the types of the ONNX file",
+            remedy="export it with --precision fp16",
         )
-    if precision == "fp16" and strongly:
-        layers = [network.get_layer(at) for at in range(network.num_layers)]
-        names = {layer.get_output(at).dtype.name for layer in layers for at in range(layer.num_outputs)}
-        if "HALF" not in names:
-            raise InputError(
-                f"the model's tensors are {', '.join(sorted(names))}: this TensorRT takes the types of the ONNX file",
-                remedy="export it with --precision fp16",
-            )
 
 
 def _configure(config: trt.IBuilderConfig, precision: str, cuda: Cuda, *, strongly: bool) -> None:
     import tensorrt as trt
 
-    share = _WORKSPACE["shared" if cuda.attribute(INTEGRATED) else "own"]
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(cuda.free_bytes() * share))
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes(cuda))
     # One engine for the number and for its layers: the names cost nothing but a little host time at each launch.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.avg_timing_iterations = TIMINGS
@@ -203,6 +199,11 @@ def _start_cache(config: trt.IBuilderConfig, stored: bytes) -> Optional[Any]:
 def _stored(config: trt.IBuilderConfig, cache: Optional[Any]) -> bytes:
     found = config.get_timing_cache() or cache
     return bytes(found.serialize()) if found is not None else b""
+
+
+def workspace_bytes(cuda: Cuda) -> int:
+    """Return how much memory the builder may work with."""
+    return int(cuda.free_bytes() * _WORKSPACE["shared" if cuda.attribute(INTEGRATED) else "own"])
 
 
 def described(precision: str, typing: str) -> Dict[str, str]:

@@ -30,7 +30,7 @@ _PARTS = re.compile(r" \+ |\|\||, |PWN\(|[()]|\+")
 _PROFILE = re.compile(r" \[profile \d+\]")
 _TYPES = (
     ("int8", re.compile("(?<!u)int8", re.IGNORECASE)),
-    ("fp16", re.compile("half|fp16", re.IGNORECASE)),
+    ("fp16", re.compile("half|fp16|(?<!b)float16", re.IGNORECASE)),
     ("bf16", re.compile("bf16|bfloat16", re.IGNORECASE)),
     ("fp32", re.compile("float|fp32", re.IGNORECASE)),
 )

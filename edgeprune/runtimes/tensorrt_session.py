@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import statistics
-from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -40,19 +41,39 @@ class TensorRTSession:
         self._cuda = cuda
         self._nodes = read_nodes(onnx)
         self._log = make_log()
-        self._runtime, engine = _loaded(kept.built.plan, self._log)
-        self._engine: Optional[trt.ICudaEngine] = engine
+        self._engine: Optional[trt.ICudaEngine] = None
         self._context: Optional[trt.IExecutionContext] = None
-        self._stream, self._start, self._end = cuda.stream(), cuda.event(), cuda.event()
         self._graph = 0
+        self._buffers: Dict[str, _Buffer] = {}
+        self._made = contextlib.ExitStack()
+        try:
+            self._load(kept)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, kept: Kept) -> None:
+        """Make everything that an inference needs; `_made` has how each is given back."""
+        cuda, settings = self._cuda, self._settings
+        self._runtime, engine = _loaded(kept.built.plan, self._log)
+        self._engine = engine
         self._layers = _inspected(engine)
-        self._buffers = {name: _Buffer(cuda, engine, name) for name in _tensor_names(engine)}
+        for name in _tensor_names(engine):
+            self._buffers[name] = _Buffer(cuda, engine, name, self._made)
         self._context = self._new_context(engine)
+        self._made.callback(setattr, self, "_context", None)
+        self._stream = cuda.stream()
+        self._made.callback(cuda.destroy, stream=self._stream)
+        self._start, self._end = cuda.event(), cuda.event()
+        self._made.callback(cuda.destroy, event=self._start)
+        self._made.callback(cuda.destroy, event=self._end)
         ins = [name for name, one in self._buffers.items() if one.is_input]
         self.inputs = {name: self._buffers[name].shape for name in ins}
         self.input_types = {name: self._buffers[name].numpy_type for name in ins}
         self.outputs = [name for name in self._buffers if name not in ins]
         graph = self._capture(self._context)
+        self._made.callback(cuda.destroy, graph=self._graph)
+        self._made.callback(cuda.synchronize, self._stream)
         self.properties = {
             **told.precision_of(self._layers, settings.precision),
             "threads": "1",
@@ -118,16 +139,8 @@ class TensorRTSession:
 
     def close(self) -> None:
         """Release everything, what was made last first; see `base.Session.close`."""
-        if self._context is None:
-            return
-        self._cuda.synchronize(self._stream)
-        self._cuda.destroy(graph=self._graph)
-        self._cuda.destroy(event=self._start)
-        self._cuda.destroy(event=self._end, stream=self._stream)
-        self._context = None
+        self._made.close()
         self._engine = None
-        for buffer in self._buffers.values():
-            buffer.release()
 
     def _new_context(self, engine: trt.ICudaEngine) -> trt.IExecutionContext:
         import tensorrt as trt
@@ -140,7 +153,8 @@ class TensorRTSession:
         # The layers' names stay out of each launch: they cost the host time.
         context.nvtx_verbosity = trt.ProfilingVerbosity.NONE
         for name, buffer in self._buffers.items():
-            context.set_tensor_address(name, buffer.device)
+            if not context.set_tensor_address(name, buffer.device):
+                raise DeviceError(f"tensor {name!r} gets no memory: {self._log.last_error()}", remedy="try again")
         return context
 
     def _capture(self, context: trt.IExecutionContext) -> str:
@@ -182,9 +196,9 @@ class TensorRTSession:
 
 
 class _Buffer:
-    """A tensor's memory, on the device and page-locked on the host."""
+    """A tensor's memory, on the device and page-locked on the host; `made` gets how both are given back."""
 
-    def __init__(self, cuda: Cuda, engine: trt.ICudaEngine, name: str) -> None:
+    def __init__(self, cuda: Cuda, engine: trt.ICudaEngine, name: str, made: contextlib.ExitStack) -> None:
         import tensorrt as trt
 
         kind = engine.get_tensor_dtype(name).name
@@ -194,19 +208,15 @@ class _Buffer:
         self.shape = sizes(engine.get_tensor_shape(name))
         self.is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
         self.size = int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.numpy_type).itemsize
-        self._cuda = cuda
         self.device = cuda.allocate(self.size)
+        made.callback(cuda.free, self.device)
         self.host = cuda.allocate_host(self.size)
+        made.callback(cuda.free_host, self.host)
 
     def host_array(self) -> Any:
         """Return the host's memory as an array that shares it."""
         raw = memoryview((ctypes.c_ubyte * self.size).from_address(self.host))
         return np.frombuffer(raw, dtype=self.numpy_type).reshape(self.shape)
-
-    def release(self) -> None:
-        """Give both memories back."""
-        self._cuda.free(self.device)
-        self._cuda.free_host(self.host)
 
 
 def make_profiler() -> Any:

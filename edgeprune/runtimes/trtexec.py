@@ -23,9 +23,10 @@ import numpy as np
 from edgeprune.errors import DeviceError, InputError, MissingError
 from edgeprune.runtimes import tensorrt_layers as told
 from edgeprune.runtimes.base import LayerTime, SessionSettings
-from edgeprune.runtimes.cudart import INTEGRATED, Cuda
+from edgeprune.runtimes.cudart import Cuda
 from edgeprune.runtimes.onnxgraph import read_nodes
 from edgeprune.runtimes.onnxports import read_ports
+from edgeprune.runtimes.tensorrt_build import LEVEL, TIMINGS, described, workspace_bytes
 
 PLACES = ("trtexec", "/usr/src/tensorrt/bin/trtexec")
 
@@ -110,11 +111,11 @@ def version_of(output: str) -> Number:
 
 def build_flags(version: Number, precision: str, workspace_mib: int) -> List[str]:
     """Return what an engine is built with: the same as through the Python bindings."""
-    flags = ["--profilingVerbosity=detailed", "--avgTiming=8"]
+    flags = ["--profilingVerbosity=detailed", f"--avgTiming={TIMINGS}"]
     if workspace_mib:
         flags.append(f"--memPoolSize=workspace:{workspace_mib}")
     if version >= (8, 6, 0):
-        flags += ["--builderOptimizationLevel=3", "--maxAuxStreams=0", "--skipInference"]
+        flags += [f"--builderOptimizationLevel={LEVEL}", "--maxAuxStreams=0", "--skipInference"]
     else:
         flags.append("--buildOnly")
     if precision == "fp32":
@@ -172,6 +173,7 @@ class TrtexecSession:
                 "device": "GPU",
                 "measured_by": "trtexec",
                 "copies": "in" if settings.copies else "out",
+                **described(settings.precision, "strong" if self._trtexec.number >= (10, 0, 0) else "weak"),
             }
         except BaseException:
             self.close()
@@ -281,7 +283,5 @@ class TrtexecSession:
 def _workspace_mib() -> int:
     """Return how much memory the builder may use, 0 where that can't be asked for."""
     with contextlib.suppress(MissingError, DeviceError):
-        cuda = Cuda()
-        share = 0.25 if cuda.attribute(INTEGRATED) else 0.5
-        return int(cuda.free_bytes() * share) >> 20
+        return workspace_bytes(Cuda()) >> 20
     return 0

@@ -17,6 +17,7 @@ from edgeprune.runtimes.cudart import Cuda
 from edgeprune.targets.clocks import Finding
 
 INTERVAL_S = 0.2
+_READING_LIMIT_S = 10.0
 
 MOVED = 0.02
 """Clocks that differ by more than this share between two readings of one run have moved."""
@@ -106,7 +107,7 @@ class Watch:
     ) -> None:
         self._done.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_READING_LIMIT_S)
         if self._accelerator is not None and not self._readings:
             self._readings.append(self._accelerator.read())
 

@@ -47,6 +47,7 @@ from edgeprune.targets.peer import Peer
 
 _ANSWER_LIMIT_S = 60.0
 _DEATH_LIMIT_S = 10.0
+_IDLE_LIMIT_S = 6 * 3600.0
 _PR_SET_PDEATHSIG = 1
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ROOT = str(Path(__file__).absolute().parents[2])
@@ -125,7 +126,7 @@ def serve(cache: Optional[Cache] = None) -> None:
         stream.send({"agent": PROTOCOL, "python": sys.version.split()[0], "process": os.getpid()})
         while True:
             _serve_one(stream, child, cache)
-    except Closed:
+    except (Closed, Late):  # a host that was cut off without a word is not waited for, nor its memory kept, for ever
         pass
     finally:
         child.stop()
@@ -175,7 +176,7 @@ def perform(call: Mapping[str, Any]) -> Json:
 
 
 def _serve_one(stream: Stream, child: Child, cache: Optional[Cache]) -> None:
-    request, sizes = stream.header()
+    request, sizes = stream.header(time.monotonic() + _IDLE_LIMIT_S)
     try:
         if "function" in request:
             with _work(cache) as folder:
@@ -278,7 +279,7 @@ def _death(code: int) -> str:
     """Describe how a process ended."""
     if code >= 0:
         return f"ended with code {code}"
-    name = signal.Signals(-code).name
+    name = {one.value: one.name for one in signal.Signals}.get(-code, f"signal {-code}")
     return f"was killed by {name}" + (", often for want of memory" if name == "SIGKILL" else "")
 
 
@@ -287,6 +288,8 @@ def _told(error: Exception) -> Json:
     trace = traceback.format_exc()
     if isinstance(error, OSError) and error.errno in _FULL:
         return _error("DeviceError", f"the device's disk is full: {error}", "make room on the device", trace)
+    if isinstance(error, MemoryError):
+        return _error("DeviceError", "the device has too little memory", "end what else runs there", trace)
     if isinstance(error, ImportError) and not str(error.name).startswith("edgeprune"):
         remedy = f"install it there: python3 -m pip install {str(error.name).partition('.')[0]}"
         return _error("MissingError", f"the device's Python cannot import {error.name}: {error}", remedy, trace)

@@ -3,6 +3,7 @@
     agent-DIGEST.pyz     the agent
     files/DIGEST         a file that was sent; DIGEST.part while it is not whole
     work-PROCESS-*/      the files of a call, gone when it ends
+    tensorrt/*.timing    how long TensorRT's tactics take (runtimes/tensorrt_plans.py)
 
 A file that was sent once need not be sent again, and one that was cut off goes on where it stopped. What was not used
 for longest goes first when there is too much.
@@ -106,9 +107,11 @@ class Cache:
     def clean(self) -> int:
         """Remove everything that no running call works with; return the bytes that were freed."""
         freed = 0
-        for path in [*self._files.iterdir(), *self.folder.glob("agent-*")]:
-            freed += _size(path)
-            path.unlink()
+        for path in [*self._files.iterdir(), *self.folder.glob("agent-*"), *self.folder.glob("tensorrt/*")]:
+            size = _size(path)
+            with contextlib.suppress(FileNotFoundError):  # another agent was faster
+                path.unlink()
+                freed += size
         self._sweep()
         return freed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgeprune.errors import MissingError
+from edgeprune.progress import SILENT, Progress
 from edgeprune.targets.address import Address
 from edgeprune.targets.device import Device
 from edgeprune.targets.local import LocalDevice
@@ -10,14 +11,18 @@ from edgeprune.targets.ssh import SshDevice
 from edgeprune.targets.target import Target
 
 
-def open_device(text: str) -> Device:
+def open_device(text: str, progress: Progress = SILENT) -> Device:
     """Return the device that `text` names; nothing is started before the first call.
+
+    Args:
+        text: `local`, or an ssh address.
+        progress: where it is said that a connection was cut and is taken up again.
 
     Raises:
         InputError: neither `local` nor an ssh address.
     """
     address = Address.parse(text)
-    return LocalDevice() if address.kind == "local" else SshDevice(address)
+    return LocalDevice() if address.kind == "local" else SshDevice(address, progress)
 
 
 def check_reach(target: Target, text: str) -> None:

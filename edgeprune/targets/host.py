@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from edgeprune import errors
 from edgeprune.errors import DeviceError, EdgePruneError, MissingError
+from edgeprune.progress import SILENT, Progress
 from edgeprune.targets.device import Answer, Device
 from edgeprune.targets.frames import PROTOCOL, Closed, Json, Late, Stream
 from edgeprune.targets.peer import Peer
@@ -32,6 +33,10 @@ class AgentDevice:
 
     A kind of device says how its agent is started, what it means when it does not start, and how a call is sent.
 
+    Args:
+        name: as a person writes it.
+        progress: where it is said that a connection was cut.
+
     Attributes:
         name: as a person writes it.
         pauses_s: a request whose connection is cut is sent again after each of these, over a new connection.
@@ -39,8 +44,9 @@ class AgentDevice:
 
     pauses_s: tuple[float, ...] = ()
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, progress: Progress = SILENT) -> None:
         self.name = name
+        self._progress = progress
         self._peer: Peer | None = None
         self._greeting: Json | None = None
         self._closings = 0
@@ -115,7 +121,7 @@ class AgentDevice:
             what: the agent does, for the message.
         """
         closings = self._closings
-        for pause_s in (*self.pauses_s, None):
+        for number, pause_s in enumerate((*self.pauses_s, None), 1):
             try:
                 return exchange(self._stream())
             except Closed as error:
@@ -138,7 +144,13 @@ class AgentDevice:
                 if not isinstance(error, EdgePruneError):
                     self.close()
                 raise
+            self._progress.say(
+                f"the connection to {self.name} was cut: it is taken up again, try {number + 1} of"
+                f" {1 + len(self.pauses_s)}"
+            )
             time.sleep(pause_s)
+            if self._closings > closings:
+                raise DeviceError(f"{self.name} was let go of", remedy="run the same again")
         raise AssertionError("the last try returns or raises")
 
     def _how_often(self) -> str:

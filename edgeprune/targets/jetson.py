@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import subprocess
 from pathlib import Path
@@ -199,17 +200,18 @@ def _output(*command: str) -> str:
 
 
 def _first_line(*command: str) -> str:
-    """Return the first line of a tool that goes on until it is stopped."""
+    """Return the first line of a tool that goes on until it is stopped; nothing where it prints none."""
     if shutil.which(command[0]) is None:
         return ""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout
     try:
-        return process.stdout.readline().decode(errors="replace") if process.stdout else ""
+        ready, _, _ = select.select([process.stdout], [], [], _TOOL_S)
+        return process.stdout.readline().decode(errors="replace") if ready else ""
     finally:
         process.kill()
         process.wait()
-        if process.stdout:
-            process.stdout.close()
+        process.stdout.close()
 
 
 def _mhz(hertz: str) -> str:

@@ -8,7 +8,7 @@ from edgeprune.targets.peer import Peer
 
 
 class LocalDevice(AgentDevice):
-    """This machine; see `device.Device`. It keeps no files between calls."""
+    """This machine; see `device.Device`. It keeps no file that a call came with."""
 
     def __init__(self) -> None:
         super().__init__("local")

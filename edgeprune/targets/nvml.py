@@ -17,7 +17,7 @@ from edgeprune.targets.clocks import Finding
 
 _SM, _MEMORY = 1, 2
 _GPU_SENSOR = 0
-_MORE_THAN_NONE = 7
+_INSUFFICIENT_SIZE = 7  # its answer to a list without room, where there are processes
 _TEXT_BYTES = 96
 # NVML's bits for why clocks are not higher; idle (1), the user's own setting (2) and displays (0x100) don't count.
 _HELD_BACK = {
@@ -83,11 +83,12 @@ class Nvml:
     def read(self) -> Reading:
         """Read clock, temperature, power and what holds the clocks back; see `Accelerator.read`."""
         milliwatts = self._number("nvmlDeviceGetPowerUsage")
+        reasons = self._number("nvmlDeviceGetCurrentClocksThrottleReasons", kind=c_ulonglong) or 0
         return Reading(
             mhz=self._number("nvmlDeviceGetClockInfo", _SM),
             celsius=self._number("nvmlDeviceGetTemperature", _GPU_SENSOR),
             watts=None if milliwatts is None else milliwatts / 1000,
-            held_back=tuple(text for bit, text in _HELD_BACK.items() if self._reasons() & bit),
+            held_back=tuple(text for bit, text in _HELD_BACK.items() if reasons & bit),
         )
 
     def _findings(self) -> Iterator[Finding]:
@@ -102,14 +103,11 @@ class Nvml:
             yield Finding("the driver is unloaded between programs", "persistence mode is off", "sudo nvidia-smi -pm 1")
         count = c_uint(0)
         status = self._status("nvmlDeviceGetComputeRunningProcesses", self._device, byref(count), None)
-        if status == _MORE_THAN_NONE:
+        if status == _INSUFFICIENT_SIZE:
             yield Finding("other programs use the GPU", f"{count.value}", "nvidia-smi lists them")
         held = self.read().held_back
         if held:
             yield Finding("the GPU is held back", ", ".join(held), "cool it, or give it more power")
-
-    def _reasons(self) -> int:
-        return self._number("nvmlDeviceGetCurrentClocksThrottleReasons", kind=c_ulonglong) or 0
 
     def _mig(self) -> str:
         current, pending = c_uint(), c_uint()

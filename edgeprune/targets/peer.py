@@ -6,12 +6,16 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from typing import IO, Any, Optional, Sequence
 
 from edgeprune.targets.frames import Stream
 
 STALL_S = 60.0
 """So long a frame that has begun may stand still."""
+
+_KILL_LIMIT_S = 10.0
+_LOOK_S = 0.01
 
 
 class Peer:
@@ -35,20 +39,29 @@ class Peer:
         self.stream = Stream(self.reading, writing, STALL_S)
 
     def alive(self) -> bool:
-        """Say whether the process runs."""
-        return self._process.poll() is None
+        """Say whether the process runs. One that does not keeps its number until `end`, which kills by that number."""
+        if self._process.returncode is not None:
+            return False
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def end(self, grace_s: float) -> int:
-        """Close its input, wait up to `grace_s`, then kill it and what it started; return its exit code."""
+        """Close its input, wait up to `grace_s`, then kill it and what it started, also where it has ended itself.
+
+        Returns:
+            Its exit code; that of a kill where it does not even die of one, as in a driver that hangs.
+        """
         _close(self._process.stdin)
-        try:
-            self._process.wait(timeout=grace_s)
-        except subprocess.TimeoutExpired:
+        until = time.monotonic() + grace_s
+        while self.alive() and time.monotonic() < until:
+            time.sleep(_LOOK_S)
+        if self._process.returncode is None:
             with contextlib.suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        code = self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_KILL_LIMIT_S)
         _close(self._process.stdout)
-        return code
+        code = self._process.returncode
+        return -signal.SIGKILL if code is None else code
 
 
 def _close(stream: Optional[IO[bytes]]) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from edgeprune.errors import DeviceError, MissingError
+from edgeprune.progress import SILENT, Progress
 from edgeprune.targets.address import Address
 from edgeprune.targets.cache import digest_of
 from edgeprune.targets.frames import Closed, Json, Late, Stream
@@ -52,8 +53,8 @@ class SshDevice(AgentDevice):
 
     pauses_s = (0.5, 2.0, 5.0, 10.0)
 
-    def __init__(self, address: Address) -> None:
-        super().__init__(address.text)
+    def __init__(self, address: Address, progress: Progress = SILENT) -> None:
+        super().__init__(address.text, progress)
         self._address = address
         self._errors: IO[bytes] | None = None
 

@@ -80,6 +80,11 @@ class DeviceContract:
             device.call(f"{CALLS}:fill_the_disk", {}, {}, 30)
         assert caught.value.exit_code == 3
 
+    def test_too_little_memory_is_told(self, device: Device) -> None:
+        with pytest.raises(DeviceError, match="too little memory") as caught:
+            device.call(f"{CALLS}:use_all_memory", {}, {}, 30)
+        assert caught.value.exit_code == 3
+
     @pytest.mark.parametrize(
         ("function", "arguments", "words"),
         [
@@ -91,8 +96,9 @@ class DeviceContract:
     def test_a_death_is_an_error_and_the_device_goes_on(
         self, device: Device, function: str, arguments: dict[str, int], words: str
     ) -> None:
-        with pytest.raises(DeviceError, match=words):
+        with pytest.raises(DeviceError, match=words) as caught:
             device.call(f"{CALLS}:{function}", arguments, {}, 30)
+        assert caught.value.exit_code == 3
         assert device.call(f"{CALLS}:echo", {"again": 1}, {}, 30).result["arguments"] == {"again": 1}
 
     def test_a_call_that_does_not_end_is_ended(self, device: Device, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from edgeprune.latency.bench import Bench, open_bench
 from edgeprune.latency.quantized import METHODS, Method, needs_reduced_range, quantized
 from tests.onnx_models import Builder, residual, scale_and_shift
 
+UNSIGNED = ("nncf", "qdq")
 IMAGES = np.random.default_rng(1).standard_normal((16, 3, 12, 12)).astype(np.float32)
 
 
@@ -33,7 +34,7 @@ def codes(model: bytes) -> dict[str, np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", UNSIGNED)
 def test_activations_are_unsigned_and_weights_signed_by_channel(method: str) -> None:
     model = onnx.load_model_from_string(quantized(residual(), method, IMAGES))
     onnx.checker.check_model(model)
@@ -45,7 +46,7 @@ def test_activations_are_unsigned_and_weights_signed_by_channel(method: str) -> 
     assert [weights[node.input[2]].data_type for node in behind_relu] == [TensorProto.UINT8]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", UNSIGNED)
 def test_a_processor_without_vnni_gets_weights_of_seven_bits(method: str) -> None:
     """The largest weight of a channel becomes 127 of the signed 8 bits, or 63 or 64 of 7."""
     full, reduced = (codes(quantized(residual(), method, IMAGES, reduced=bits)) for bits in (False, True))
@@ -60,7 +61,7 @@ def test_vnni_is_read_off_the_fingerprint() -> None:
     assert not needs_reduced_range({"arch": "aarch64", "isa": "asimd"})
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", UNSIGNED)
 def test_the_same_images_give_the_same_model_and_int8_is_left_alone(method: str) -> None:
     once = quantized(residual(), method, IMAGES)
     assert codes(quantized(residual(), method, IMAGES)).keys() == codes(once).keys()

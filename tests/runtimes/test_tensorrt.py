@@ -10,17 +10,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 from edgeprune.errors import DeviceError, InputError, MissingError
+from edgeprune.latency.quantized import quantized
 from edgeprune.runtimes import cudart, tensorrt, tensorrt_build
 from edgeprune.runtimes.base import Session, SessionSettings
 from edgeprune.runtimes.registry import open_runtime
 from edgeprune.runtimes.tensorrt_plans import PlanCache, TimingCache
 from edgeprune.runtimes.tensorrt_session import TensorRTSession
-from tests.contracts.runtime_contract import RuntimeContract
-from tests.onnx_models import Builder, residual, scale_and_shift
+from tests.contracts.runtime_contract import QuantizedContract
+from tests.onnx_models import residual, scale_and_shift
 from tests.standins.cuda import BYTES_PER_MS, Gpu
 from tests.standins.tensorrt import VERSIONS, install
 
@@ -49,7 +49,7 @@ def strong(version: str) -> bool:
     return int(version.partition(".")[0]) >= 10
 
 
-class TestTensorRT(RuntimeContract):
+class TestTensorRT(QuantizedContract):
     name = "tensorrt"
     convolution = "CaskConvolution"
 
@@ -67,15 +67,6 @@ def half(model: bytes) -> bytes:
     from edgeprune.latency.typed import typed
 
     return typed(model, "fp16")
-
-
-def quantised() -> bytes:
-    build = Builder(input=[1, 4, 6, 6])
-    scale, zero = build.weight("scale"), "zero"
-    build.weights.append(onnx.numpy_helper.from_array(np.int8(0), zero))
-    low = build.op("QuantizeLinear", "quantise", "input", scale, zero)
-    build.conv("conv", build.op("DequantizeLinear", "dequantise", low, scale, zero), 4, 8, 3)
-    return build.model(conv=[1, 8, 6, 6])
 
 
 def test_fp32_is_not_tf32(version: str, gpu: Gpu) -> None:
@@ -99,10 +90,22 @@ def test_fp16_comes_from_the_model_or_on_8_from_a_flag(version: str) -> None:
         assert opened(residual(), precision="fp16").properties["precision"] == "fp16"
 
 
-def test_int8_needs_q_and_dq_in_the_model() -> None:
-    with pytest.raises(InputError, match="no QuantizeLinear") as caught:
-        opened(residual(), precision="int8")
-    assert "symmetric" in caught.value.remedy
+def test_int8_is_told_by_the_model_and_the_rest_is_half(version: str) -> None:
+    """On 8 a flag allows the rest half precision; from 10 on the file says it, scales included."""
+    model = quantized(residual(), "symmetric", RESIDUAL_INPUT)
+    session = opened(half(model) if strong(version) else model, precision="int8", per_layer=True)
+    assert session.properties["precision"] == "int8"
+    kinds = {layer.name.rpartition(" + ")[2]: layer.types for layer in session._layers}  # type: ignore[attr-defined]
+    assert kinds["layer1.0.relu_1"] == ("int8",)
+    assert kinds["fc"] == ("fp16",)
+    if not strong(version):
+        with pytest.raises(InputError, match="scales must be float32"):
+            opened(half(model), precision="int8")
+
+
+def test_zero_points_other_than_0_are_refused() -> None:
+    with pytest.raises(InputError, match="symmetric"):
+        opened(quantized(residual(), "qdq", RESIDUAL_INPUT), precision="int8")
 
 
 def test_copies_are_in_the_number_or_out_of_it(gpu: Gpu) -> None:
@@ -132,6 +135,7 @@ def test_where_no_graph_can_be_captured_it_runs_without_and_says_so(gpu: Gpu) ->
     gpu.refuses["cudaGraphInstantiateWithFlags"] = 900
     session = opened()
     assert session.properties["cuda_graph"].startswith("off: cudaGraphInstantiateWithFlags returned 900")
+    assert "graph" not in gpu.alive.values()
     expected = opened(scale_and_shift()).run([np.float32([[1, 2]]), np.float32([[10, 20]])])
     assert expected[1].tolist() == [[11, 22]]
 
@@ -150,6 +154,14 @@ def test_everything_is_given_back(gpu: Gpu) -> None:
     } - {"graph"}
     session.close()
     session.close()
+    assert not gpu.alive
+
+
+@pytest.mark.parametrize("function", ["cudaMallocHost", "cudaStreamCreateWithFlags", "cudaStreamSynchronize"])
+def test_what_was_made_is_given_back_where_the_rest_fails(function: str, gpu: Gpu) -> None:
+    gpu.refuses[function] = 2
+    with pytest.raises(DeviceError, match=f"{function} returned 2: out of memory"):
+        opened()
     assert not gpu.alive
 
 

@@ -2,9 +2,10 @@
 
 The names come from the real bindings (tensorrt_names.json; `python tools/tensorrt_types.py --write-names`). A member
 that a version does not have raises AttributeError when it is read or set, as there; one that it has and that nothing
-here implements raises NotImplementedError. What it does of TensorRT's rules: flags and typing by version, engines that
-belong to one version, fusion of Conv + Add + Relu, changes of layout as layers of their own, a profiler that makes a
-run wait, timing caches, logs. What it can't say anything about: times, tactics, which graphs can be captured.
+here implements raises NotImplementedError. What it does of TensorRT's rules: flags and typing by version, symmetric
+Q/DQ, engines that belong to one version, fusion of Conv + Add + Relu, changes of layout as layers of their own, a
+profiler that makes a run wait, timing caches, logs. What it can't say anything about: times, tactics, which graphs can
+be captured.
 """
 
 from __future__ import annotations
@@ -19,31 +20,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
-from onnx import TensorProto, shape_inference
+from onnx import shape_inference
 
 from tests.standins.cuda import Gpu
+from tests.standins.engine_layers import QUANTIZING, TYPES, fused, ports, session_of, sizes, values_of
 
 NAMES = json.loads((Path(__file__).parent / "tensorrt_names.json").read_text())
 VERSIONS = ("8.5.2", *sorted(NAMES, key=lambda name: [int(part) for part in name.split(".")]))
 # From the release notes of 8.6, which added them.
 _NEW_IN_8_6 = ("builder_optimization_level", "max_aux_streams", "hardware_compatibility_level")
-_TYPES = {
-    TensorProto.FLOAT: "FLOAT",
-    TensorProto.FLOAT16: "HALF",
-    TensorProto.INT8: "INT8",
-    TensorProto.INT32: "INT32",
-    TensorProto.INT64: "INT64",
-    TensorProto.BOOL: "BOOL",
-}
-_SAID = {"FLOAT": "Float", "HALF": "Half", "INT8": "Int8", "INT32": "Int32"}
-_KINDS = {
-    "Conv": "CaskConvolution",
-    "Gemm": "CaskGemmConvolution",
-    "MatMul": "CaskGemmMatrixMultiply",
-    "Cast": "Reformat",
-}
-_FOLDED = ("Flatten", "Reshape", "Identity", "QuantizeLinear", "DequantizeLinear")
 
 
 def install(version: str, gpu: Gpu, folder: Path) -> None:
@@ -200,6 +185,22 @@ def _problem(network: Any, config: Any) -> str:
     return ""
 
 
+def _quantized_problem(model: Any, *, half: bool) -> str:
+    """Return what TensorRT does not take of a model's Q/DQ nodes, or nothing."""
+    stored = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in QUANTIZING:
+            continue
+        scale, zero = stored[node.input[1]], stored[node.input[2]]
+        if zero.dtype != np.int8 or zero.any():
+            return f"{node.name}: TensorRT only supports symmetric int8 quantization: zero points must be 0"
+        if scale.dtype == np.float16 and not half:
+            return f"{node.name}: scales must be float32"
+        if (scale <= 0).any():
+            return f"{node.name}: scale coefficients must all be positive"
+    return ""
+
+
 class FakeINetworkDefinition(Standin):
     def __init__(self, builder: Any, flags: int) -> None:
         known = vars(self._module.NetworkDefinitionCreationFlag)
@@ -212,10 +213,10 @@ class FakeINetworkDefinition(Standin):
 
     @property
     def num_inputs(self) -> int:
-        return len(_ports(self._model)[0])
+        return len(ports(self._model)[0])
 
     def get_input(self, at: int) -> Any:
-        return self._tensor(_ports(self._model)[0][at])
+        return self._tensor(ports(self._model)[0][at])
 
     @property
     def num_layers(self) -> int:
@@ -229,7 +230,7 @@ class FakeINetworkDefinition(Standin):
         tensor = self._module.ITensor()
         tensor.name = value.name
         object.__setattr__(tensor, "shape", self._module.Dims(sizes))
-        object.__setattr__(tensor, "dtype", getattr(self._module.DataType, _TYPES[value.type.tensor_type.elem_type]))
+        object.__setattr__(tensor, "dtype", getattr(self._module.DataType, TYPES[value.type.tensor_type.elem_type]))
         return tensor
 
 
@@ -242,7 +243,7 @@ class FakeILayer(Standin):
         return len(self._node.output)
 
     def get_output(self, at: int) -> Any:
-        return self._network._tensor(_values(self._network._model)[self._node.output[at]])
+        return self._network._tensor(values_of(self._network._model)[self._node.output[at]])
 
 
 class FakeOnnxParser(Standin):
@@ -255,6 +256,10 @@ class FakeOnnxParser(Standin):
             onnx.checker.check_model(found)
         except Exception as error:
             self._errors.append(self._module.ParserError(str(error).splitlines()[0] or "no model"))
+            return False
+        problem = _quantized_problem(found, half=int(self._version.partition(".")[0]) >= 10)
+        if problem:
+            self._errors.append(self._module.ParserError(problem))
             return False
         if not self._network._explicit:
             self._errors.append(self._module.ParserError("the network was not made with EXPLICIT_BATCH"))
@@ -344,10 +349,10 @@ class FakeICudaEngine(Standin):
     def __init__(self, runtime: Any, described: dict[str, Any], model: bytes) -> None:
         self._runtime, self._described = runtime, described
         self._model = shape_inference.infer_shapes(onnx.load_model_from_string(model))
-        self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-        ins, outs = _ports(self._model)
+        self._session = session_of(model)
+        ins, outs = ports(self._model)
         self._ports = {port.name: (port, at < len(ins)) for at, port in enumerate([*ins, *outs])}
-        self._layers = _fused(self._model, half=described["half"], version=self._version)
+        self._layers = fused(self._model, half=described["half"], version=self._version)
 
     @property
     def num_io_tensors(self) -> int:
@@ -360,10 +365,10 @@ class FakeICudaEngine(Standin):
         return self._module.TensorIOMode.INPUT if self._ports[name][1] else self._module.TensorIOMode.OUTPUT
 
     def get_tensor_dtype(self, name: str) -> Member:
-        return getattr(self._module.DataType, _TYPES[self._ports[name][0].type.tensor_type.elem_type])
+        return getattr(self._module.DataType, TYPES[self._ports[name][0].type.tensor_type.elem_type])
 
     def get_tensor_shape(self, name: str) -> Any:
-        return self._module.Dims(_sizes(self._ports[name][0]))
+        return self._module.Dims(sizes(self._ports[name][0]))
 
     def create_execution_context(self) -> Any:
         return self._module.IExecutionContext(self)
@@ -421,66 +426,6 @@ class FakeIExecutionContext(Standin):
     def _array(self, name: str) -> np.ndarray:
         port = self._engine._ports[name][0]
         kind = onnx.helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type)
-        size = math.prod(_sizes(port)) * kind.itemsize
+        size = math.prod(sizes(port)) * kind.itemsize
         raw = (ctypes.c_ubyte * size).from_address(self._addresses[name])
-        return np.frombuffer(raw, dtype=kind).reshape(_sizes(port))
-
-
-def _ports(model: Any) -> tuple[list[Any], list[Any]]:
-    stored = {one.name for one in model.graph.initializer}
-    return [port for port in model.graph.input if port.name not in stored], list(model.graph.output)
-
-
-def _values(model: Any) -> dict[str, Any]:
-    graph = model.graph
-    return {value.name: value for value in [*graph.input, *graph.value_info, *graph.output]}
-
-
-def _sizes(port: Any) -> list[int]:
-    return [dim.dim_value for dim in port.type.tensor_type.shape.dim]
-
-
-def _fused(model: Any, *, half: bool, version: str) -> list[dict[str, Any]]:
-    """Return the engine's layers: a Conv takes the Add and the Relu behind it in, if nothing else reads between."""
-    values = _values(model)
-    readers: dict[str, list[Any]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    position = {id(node): at for at, node in enumerate(model.graph.node)}
-    producer = {name: node for node in model.graph.node for name in node.output}
-    taken: set[int] = set()
-    groups = []
-    for node in model.graph.node:
-        if id(node) in taken or node.op_type in _FOLDED:
-            continue
-        group = [node]
-        while group[0].op_type == "Conv" and len(readers.get(group[-1].output[0], [])) == 1:
-            behind = readers[group[-1].output[0]][0]
-            others = [producer[name] for name in behind.input if name in producer and producer[name] is not group[-1]]
-            late = all(position[id(one)] < position[id(node)] for one in others)
-            if behind.op_type not in ("Add", "Relu") or not late or group[-1].op_type == "Relu":
-                break
-            group.append(behind)
-            taken.add(id(behind))
-        groups.append(group)
-    first = _layer("Reformatting CopyNode for Input Tensor 0 to " + groups[0][0].name, "Reformat", "", "Float", 0.002)
-    return [first, *(_layer_of(group, values, model, half=half, version=version) for group in groups)]
-
-
-def _layer_of(group: list[Any], values: dict[str, Any], model: Any, *, half: bool, version: str) -> dict[str, Any]:
-    node = group[0]
-    said = _SAID.get(_TYPES.get(values[group[-1].output[0]].type.tensor_type.elem_type, ""), "Int64")
-    said = "Half" if half and said == "Float" else said
-    weights = {one.name: math.prod(one.dims) for one in model.graph.initializer}
-    positions = math.prod(_sizes(values[node.output[0]])[2:])
-    ms = 0.001 + 1e-8 * positions * max((weights.get(name, 0) for name in node.input), default=0)
-    separator = "\x1e" if version.startswith("8") else "\x1f"
-    metadata = separator.join(f"[ONNX Layer: {one.name}]" for one in group)
-    kind = _KINDS.get(node.op_type, node.op_type)
-    return _layer(" + ".join(one.name for one in group), kind, metadata, said, ms)
-
-
-def _layer(name: str, kind: str, metadata: str, said: str, ms: float) -> dict[str, Any]:
-    outputs = [{"Name": "out", "Dimensions": [1], "Format/Datatype": said}]
-    return {"Name": name, "LayerType": kind, "Outputs": outputs, "Metadata": metadata, "ms": ms}
+        return np.frombuffer(raw, dtype=kind).reshape(sizes(port))

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import shape_inference
 
-from tests.standins.tensorrt import _fused, _ports, _sizes
+from tests.standins.engine_layers import fused, ports, session_of, sizes
 
 COMMON = (
     "onnx saveEngine loadEngine profilingVerbosity avgTiming memPoolSize noTF32 exportTimes exportProfile "
@@ -92,7 +91,7 @@ def _infer(given: dict[str, str], version: str) -> int:
     header, _, content = Path(given["loadEngine"]).read_bytes().partition(b"\0")
     described, new = json.loads(header), int(version) >= 110000
     model = shape_inference.infer_shapes(onnx.load_model_from_string(content))
-    layers = _fused(model, half=described["half"], version="8.6" if version.startswith("8") else "10")
+    layers = fused(model, half=described["half"], version="8.6" if version.startswith("8") else "10")
     copies = "includeDataTransfers" in given if new else "noDataTransfers" not in given
     slow = 0.0 if new or "useSpinWait" in given else ASLEEP_MS
     slow += 0.0 if new or "useCudaGraph" in given else LAUNCH_MS
@@ -122,10 +121,10 @@ def _infer(given: dict[str, str], version: str) -> int:
 def _outputs(given: dict[str, str], model: onnx.ModelProto, content: bytes) -> list[dict[str, object]]:
     files = dict(pair.split(":", 1) for pair in given["loadInputs"].split(","))
     arrays = {}
-    for port in _ports(model)[0]:
+    for port in ports(model)[0]:
         kind = onnx.helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type)
-        arrays[port.name] = np.fromfile(files[port.name], dtype=kind).reshape(_sizes(port))
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        arrays[port.name] = np.fromfile(files[port.name], dtype=kind).reshape(sizes(port))
+    session = session_of(content)
     names = [port.name for port in session.get_outputs()]
     return [
         {"name": name, "dimensions": "x".join(map(str, found.shape)), "values": found.ravel().tolist()}

@@ -36,6 +36,10 @@ def fill_the_disk(arguments: dict[str, Any], files: Mapping[str, Path], out: Pat
     return {}
 
 
+def use_all_memory(arguments: dict[str, Any], files: Mapping[str, Path], out: Path) -> dict[str, Any]:
+    return {"more than there is": len(bytearray(1 << 62))}
+
+
 def end_agent(arguments: dict[str, Any], files: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Kill the agent; only so often as `times` says, counted in the file `note`."""
     note = Path(arguments["note"])

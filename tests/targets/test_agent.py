@@ -17,7 +17,8 @@ from edgeprune.targets.frames import PROTOCOL, Closed, Late, Stream
 from edgeprune.targets.host import AgentDevice
 from edgeprune.targets.packing import packed_agent
 from edgeprune.targets.peer import Peer
-from tests.contracts.device_contract import CALLS, DeviceContract
+from tests.contracts.device_contract import CALLS, DeviceContract, ended
+from tests.loopback import wait_for
 
 ROOT = Path(agent.__file__).parents[2]
 
@@ -120,6 +121,35 @@ def test_starts_in_every_form(form: str, tmp_path: Path) -> None:
         assert answer["result"]["arguments"] == {"a": 1}
     finally:
         assert peer.end(grace_s=10) == 0
+
+
+def test_what_a_process_started_ends_with_it(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    peer = Peer(["sh", "-c", f"sleep 600 & echo $! > {note}"])
+    wait_for(lambda: note.exists() and note.read_text())
+    assert peer.end(grace_s=10) == 0
+    assert ended(int(note.read_text()))
+
+
+def test_a_host_that_is_silent_for_long_is_given_up() -> None:
+    code = "from edgeprune.targets import agent; agent._IDLE_LIMIT_S = 0.1; agent.serve()"
+    agent = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=str(ROOT)
+    )
+    assert agent.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (-9, "was killed by SIGKILL, often for want of memory"),
+        (-11, "was killed by SIGSEGV"),
+        (-40, "was killed by signal 40"),
+        (3, "ended with code 3"),
+    ],
+)
+def test_how_a_process_died_is_said(code: int, words: str) -> None:
+    assert agent._death(code) == words
 
 
 def test_needs_the_standard_library_alone(tmp_path: Path) -> None:

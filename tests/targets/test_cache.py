@@ -47,6 +47,15 @@ def test_a_file_is_lent_as_it_came(tmp_path: Path) -> None:
         cache.lend(name, tmp_path / "1.onnx")
 
 
+def test_cleaning_takes_what_the_runtimes_keep_as_well(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    keep(cache, b"content")
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / "tensorrt" / "0123.timing").write_bytes(b"timed")
+    assert cache.clean() == len(b"content") + len(b"timed")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 @given(st.binary(max_size=100), st.lists(st.integers(0, 100), max_size=4))
 def test_it_goes_on_where_it_was_cut(content: bytes, cuts: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -175,11 +175,15 @@ def test_tools_that_fail_or_hang_say_nothing(tmp_path: Path, monkeypatch: pytest
         "good": "echo line; sleep 60",
         "bad": "echo no; exit 1",
         "ready": "echo one; echo two",
+        "silent": "exec sleep 60",
     }.items():
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
     assert jetson._first_line("good") == "line\n"
+    monkeypatch.setattr(jetson, "_TOOL_S", 0.1)
+    assert jetson._first_line("silent") == ""
+    monkeypatch.setattr(jetson, "_TOOL_S", 5.0)
     assert jetson._output("bad") == ""
     assert jetson._output("ready") == "one\ntwo\n"
     assert jetson._output("absent") == jetson._first_line("absent") == ""

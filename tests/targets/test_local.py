@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edgeprune.errors import DeviceError
+from edgeprune.progress import Silent
 from edgeprune.targets.local import LocalDevice
+from edgeprune.targets.peer import Peer
 from tests.contracts.device_contract import CALLS, DeviceContract, ended
 from tests.loopback import wait_for
 
@@ -16,6 +19,26 @@ class TestLocalDevice(DeviceContract):
     @classmethod
     def opened(cls) -> LocalDevice:
         return LocalDevice()
+
+
+def test_a_device_that_is_let_go_of_between_two_tries_is_not_started_again(tmp_path: Path) -> None:
+    class Leaving(Silent):
+        def say(self, line: str) -> None:
+            device.close()
+
+    class Retrying(LocalDevice):
+        pauses_s = (0.0,)
+        started = 0
+
+        def _start(self) -> Peer:
+            self.started += 1
+            return super()._start()
+
+    device = Retrying()
+    device._progress = Leaving()
+    with pytest.raises(DeviceError, match="let go of"):
+        device.call(f"{CALLS}:end_agent", {"note": str(tmp_path / "note"), "times": 1}, {}, 30)
+    assert device.started == 1
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

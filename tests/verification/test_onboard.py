@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -21,34 +20,12 @@ from edgeprune.errors import InputError
 from edgeprune.latency import worker
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.typed import typed
-from edgeprune.runtimes import cudart, tensorrt
-from edgeprune.runtimes.tensorrt_plans import PlanCache
-from edgeprune.targets.accelerators import Reading
 from edgeprune.targets.clocks import CpuTimes
 from edgeprune.verification import onboard
 from tests.onnx_models import residual
-from tests.standins.cuda import Gpu
-from tests.standins.tensorrt import install
+from tests.standins.board import Board, install_board
 
 QUICK = Rule(warmup_s=0.01, steady_tolerance=0.5, samples_min=2, round_s=0.01, rounds=2, retries=1, rounds_max=2)
-
-
-class Board:
-    """An accelerator that stands still, or does not."""
-
-    held_back: tuple[str, ...] = ()
-
-    def hardware(self) -> dict[str, str]:
-        return {"l4t": "36.4.3"}
-
-    def findings(self) -> list[Any]:
-        return []
-
-    def unlocked(self) -> str:
-        return ""
-
-    def read(self) -> Reading:
-        return Reading(mhz=918.0, held_back=self.held_back)
 
 
 @pytest.fixture(autouse=True)
@@ -88,16 +65,7 @@ def bundle(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(params=["8.6.1", "11.4.0.106"])
 def board(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
-    gpu, found = Gpu(), Board()
-    install(request.param, gpu, tmp_path / "site")
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    monkeypatch.setattr(cudart, "load_library", gpu.library)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(tensorrt, "_PLANS", PlanCache())
-    monkeypatch.setattr(worker, "find_accelerator", lambda: found)
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
-    del sys.modules["tensorrt"]
-    return found
+    return install_board(request.param, tmp_path, monkeypatch)
 
 
 def test_a_bundle_checks_itself_and_the_verdict_is_taken_back(
