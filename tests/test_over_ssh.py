@@ -107,6 +107,30 @@ def test_the_bundle_and_the_verdict_are_those_of_the_same_machine_without_a_wire
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_by_the_real_clock_the_plan_there_is_the_plan_here(
+    loopback: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Needs a machine that is quiet enough to measure on: `pytest -m slow tests/test_over_ssh.py -k real_clock`.
+
+    Both devices have one fingerprint, so that they share the table, and what was decided by it.
+    """
+    monkeypatch.setattr(profile, "LAYERS_S", 1.0)
+    asked = {"model": "demo", "target": "openvino", "latency": parse_latency("60%"), "threads": 1, "epochs": 0}
+    found = {
+        name: pipeline.export(Job(**asked, devices=(device,), out=tmp_path / name)).to_json()
+        for name, device in {"there": loopback.address(), "here": "local"}.items()
+    }
+    assert found["there"]["status"] == found["here"]["status"] == "met"
+    assert found["there"]["fingerprint"] == found["here"]["fingerprint"]
+    assert found["there"]["plan"] == found["here"]["plan"]
+    for one in found.values():
+        assert one["latency_ms"]["measured"] <= one["latency_ms"]["budget"] < one["latency_ms"]["dense"]
+    again = pipeline.verify(tmp_path / "there", loopback.address())
+    assert again.exit_code == 0
+
+
+@pytest.mark.slow
 def test_two_devices_take_about_half_the_time_and_the_loss_of_one_loses_nothing(
     loopback: Loopback, wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,5 +198,6 @@ def job(folder: Path, **changes: Any) -> Job:
 
 def contents(bundle: Path) -> dict[str, bytes]:
     """Return every file of a bundle that does not say when and where it was made."""
-    files = [path for path in bundle.rglob("*") if path.is_file() and path.name != "manifest.json"]
+    when_and_where = ("manifest.json", "report.html")
+    files = [path for path in bundle.rglob("*") if path.is_file() and path.name not in when_and_where]
     return {path.relative_to(bundle).as_posix(): path.read_bytes() for path in files}
