@@ -197,6 +197,40 @@ def staircases(curves: Sequence[Mapping[str, Any]]) -> str:
         return as_svg(figure, "staircases", "What each width costs in the layers that became faster most")
 
 
+def trained(histogram: Mapping[str, Any]) -> str:
+    """Draw how many channels training gave how much: those that stay filled, those that go crossed on top of them.
+
+    Args:
+        histogram: `edges` (bins + 1), and `kept` and `removed` (bins).
+    """
+    from matplotlib.figure import Figure
+
+    edges, kept, removed = (histogram[name] for name in ("edges", "kept", "removed"))
+    wide = edges[1] - edges[0]
+    with style("trained"):
+        figure = Figure(figsize=(WIDTH_IN, 2.6))
+        axes = figure.add_subplot()
+        axes.bar(edges[:-1], kept, width=wide, align="edge", color=MEASURED, label=f"kept ({sum(kept)})")
+        axes.bar(
+            edges[:-1],
+            removed,
+            width=wide,
+            align="edge",
+            bottom=kept,
+            color="none",
+            edgecolor=PREDICTED,
+            hatch="xxxx",
+            linewidth=0.8,
+            label=f"removed ({sum(removed)})",
+        )
+        axes.set_xlim(0, edges[-1])
+        axes.set_xlabel("importance that training gave")
+        axes.set_ylabel("channels")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
+        figure.tight_layout()
+        return as_svg(figure, "trained", "How many channels training gave how much importance, kept and removed")
+
+
 def front(points: Sequence[Mapping[str, Any]]) -> str:
     """Draw accuracy against measured latency, each bundle by its letter; those that no other beats are joined.
 

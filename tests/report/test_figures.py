@@ -22,6 +22,7 @@ NETWORKS = [
     {"predicted_ms": 2.8, "measured_ms": 2.9, "chosen": True},
 ]
 CURVES = [{"layer": "stem", "widths": [1, 8, 9, 16], "us": [1.0, 1.0, 2.0, 2.0], "timed": [8], "width": 8, "of": 16}]
+HISTOGRAM = {"edges": [0.0, 0.25, 0.5, 0.75, 1.0], "kept": [0, 0, 1, 4], "removed": [6, 1, 1, 0]}
 POINTS = [
     {"letter": "A", "ms": 1.0, "accuracy": 0.9, "dense": False},
     {"letter": "A dense", "ms": 2.0, "accuracy": 0.95, "dense": True},
@@ -31,6 +32,7 @@ DRAWN = {
     "latency": lambda: figures.latency(ROWS),
     "rounds": lambda: figures.rounds(NETWORKS, 3.0),
     "staircases": lambda: figures.staircases(CURVES),
+    "trained": lambda: figures.trained(HISTOGRAM),
     "front": lambda: figures.front(POINTS),
 }
 
@@ -59,6 +61,10 @@ def test_every_source_has_a_hatch_of_its_own() -> None:
     patterns = re.findall(r"<pattern.*?</pattern>", svg, flags=re.DOTALL)
     assert len({re.sub(r'id="[^"]*"', "", one) for one in patterns}) == len(figures.HATCHES) == 3
     assert words(svg) >= {"measured in the engine", "predicted, interpolated", "predicted, assumed", "dense"}
+
+
+def test_what_training_gave_says_how_much_stays() -> None:
+    assert words(DRAWN["trained"]()) >= {"kept (5)", "removed (8)", "importance that training gave"}
 
 
 @pytest.mark.parametrize(
