@@ -90,7 +90,7 @@ def network(layers: Sequence[Mapping[str, Any]]) -> str:
         axes.set_xticks([])
         axes.spines["top"].set_visible(False)
         if power != 1:
-            axes.set_xlabel("bars grow with the square root of the channels", fontsize=9)
+            axes.set_xlabel("length: square root of the channels", fontsize=9)
         add_legend(figure)
         return as_svg(figure, "network", "Output channels of every layer, before and after")
 

@@ -57,13 +57,13 @@ def test_the_network_says_its_widths() -> None:
 
 
 def test_a_layer_that_is_gone_is_an_outline_and_a_much_narrower_one_can_be_seen() -> None:
-    assert "bars grow with the square root of the channels" in words(DRAWN["network"]())
+    assert "length: square root of the channels" in words(DRAWN["network"]())
     even = [
         {"layer": "a", "of": 8, "width": 0, "locked": False},
         {"layer": "b", "of": 64, "width": 64, "locked": False},
     ]
     svg = figures.network(even)
-    assert "bars grow with the square root of the channels" not in words(svg)
+    assert "length: square root of the channels" not in words(svg)
     assert words(svg) >= {"0 of 8", "64"}
     filled = [one for one in re.findall(r'style="([^"]*)"', svg) if "fill: var(--measured)" in one]
     assert len(filled) == 2, "one bar and its mark in the legend"
