@@ -193,6 +193,7 @@ def rounds(networks: Sequence[Mapping[str, Any]], budget_ms: float) -> str:
                     va="center",
                 )
         axes.margins(x=0.25)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel("milliseconds, end to end")
         add_legend(figure)
         return as_svg(figure, "rounds", "Networks that the closed loop built and measured, against the budget")
@@ -242,12 +243,13 @@ def trained(histogram: Mapping[str, Any]) -> str:
         figure = Figure(figsize=(WIDTH_IN, 2.6))
         axes = figure.add_subplot()
         axes.bar(edges[:-1], kept, width=wide, align="edge", color=MEASURED, label=f"kept ({sum(kept)})")
+        gone = [at for at, count in enumerate(removed) if count]
         axes.bar(
-            edges[:-1],
-            removed,
+            [edges[at] for at in gone],
+            [removed[at] for at in gone],
             width=wide,
             align="edge",
-            bottom=kept,
+            bottom=[kept[at] for at in gone],
             color="none",
             edgecolor=PREDICTED,
             hatch="xxxx",
