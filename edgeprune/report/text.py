@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -218,9 +218,21 @@ def _as_text(difference: Document, key: str) -> str:
 def _config(document: Document, verbose: bool) -> Lines:
     table = Table("option", "value", "origin", box=SIMPLE_HEAD)
     for name, entry in document["options"].items():
-        value = "" if entry["value"] is None else str(entry["value"])
-        table.add_row(name, Text(value), Text(entry["origin"], style="" if entry["origin"] != "default" else "dim"))
+        table.add_row(
+            name,
+            Text(_as_written(entry["value"])),
+            Text(entry["origin"], style="" if entry["origin"] != "default" else "dim"),
+        )
     yield table
+
+
+def _as_written(value: Any) -> str:
+    """Return an option's value as it would stand in a file, without its quotes."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _width(stream: TextIO) -> int | None:
