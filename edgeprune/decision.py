@@ -115,7 +115,7 @@ def _refined(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str,
     if refined.chosen is None:
         fastest = min(one.measured_ms for one in refined.rounds)
         raise OverBudgetError(
-            f"after {refined.sessions} rounds the fastest network took {format_ms(fastest * ready.drift)}, "
+            f"the fastest of {len(refined.rounds)} networks that were built took {format_ms(fastest * ready.drift)}, "
             f"the budget is {format_ms(budget_ms)}",
             remedy="allow more time, or more --rounds",
         )

@@ -2,7 +2,7 @@
 
 What is kept is what the run had in hand: how the shipped engine and the dense one were timed, every layer's widths,
 what could not be cut and why, every network that the closed loop measured, how much of the importance each group kept,
-and the steps of the layers that became faster most.
+what a training for pruning gave to the channels, and the steps of the layers that became faster most.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ import numpy as np
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.predict import CostRow
 from edgeprune.latency.samples import Measurement
-from edgeprune.prepare import Prepared
+from edgeprune.prepare import TRAINED, Prepared
+from edgeprune.pruning.importance import training_means
 
 STAIRCASES = 6
 """So many layers have their staircase kept: those that the plan saved most time in."""
+
+BINS = 40
+"""Bars of the histogram of what training gave: enough for two modes to stand apart."""
 
 _STEPS = 256
 """A staircase has a point for each width, and no more than so many."""
@@ -53,6 +57,9 @@ def evidence(
         "networks": [one for attempt in chosen for one in attempt.get("networks", ())],
         "criterion": ready.criterion,
         "importance": _importance(ready, plan),
+        "trained": trained_histogram(training_means(ready.graph, ready.subject.importances), plan)
+        if ready.criterion == TRAINED
+        else None,
         "staircases": _staircases(ready, plan, dense),
     }
 
@@ -100,6 +107,23 @@ def _importance(ready: Prepared, plan: WidthPlan) -> dict[str, Any]:
         whole, kept = float(value[group.channels]), float(value[plan.widths[group.name]])
         found[group.name] = {"share": whole, "kept": kept / whole if whole else None}
     return found
+
+
+def trained_histogram(means: Mapping[str, np.ndarray], plan: WidthPlan) -> dict[str, Any]:
+    """Return how many channels training gave how much, and how many of those the plan keeps.
+
+    Args:
+        means: group -> one number a channel, 0 or more.
+        plan: of the same groups.
+
+    Returns:
+        `edges` (bins + 1), from 0 to the largest, and for each bin `kept` and `removed` (bins).
+    """
+    kept = {name: np.isin(np.arange(len(one)), plan.kept.get(name, np.arange(len(one)))) for name, one in means.items()}
+    values, stays = (np.concatenate([found[name] for name in means]) for found in (means, kept))
+    edges = np.linspace(0, values.max() or 1.0, BINS + 1)
+    counts = {name: np.histogram(values[which], edges)[0] for name, which in (("kept", stays), ("removed", ~stays))}
+    return {"edges": [round(float(edge), 6) for edge in edges], **{name: one.tolist() for name, one in counts.items()}}
 
 
 def _staircases(ready: Prepared, plan: WidthPlan, dense: WidthPlan) -> list[dict[str, Any]]:

@@ -158,7 +158,7 @@ def train(job: TrainJob, progress: Progress = SILENT) -> Result:
     """Train a network so that it can be pruned, and write the checkpoint.
 
     Raises:
-        EdgePruneError: bad input, a cost that can't be reached, a training that diverged.
+        EdgePruneError: bad input, a cost that can't be reached.
     """
     return Result(teach(job, progress))
 

@@ -48,16 +48,15 @@ def teach(job: TrainJob, progress: Progress = SILENT) -> dict[str, Any]:
     Under `accelerate launch` every process trains, and the first one writes.
 
     Raises:
-        InputError: no data, or a network that the method can't train.
+        InputError: no data, a network that the method can't train, or a training that diverged.
         BudgetError: LAPP can't reach the cost.
-        EdgePruneError: the training diverged.
     """
     started = time.perf_counter()
     subject = _loaded(job, progress)
     model, trained_start = _start(job, subject)
     data = subject.data
     if data is None:
-        raise InputError("there is nothing to train with", remedy="give --data")
+        raise InputError(f"{job.model} comes without data, and --data was not given", remedy="name them with --data")
     recipe = _recipe(job, trained_start)
     checkpoint = Workspace.folder_of(job.out) / "training.ckpt"
     with _workspace(job, subject) as work:

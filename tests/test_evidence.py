@@ -7,7 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
+
+from edgeprune.evidence import BINS, trained_histogram
+from edgeprune.graph.plan import WidthPlan
+from edgeprune.graph.trace import trace
 
 
 @pytest.fixture
@@ -55,11 +62,21 @@ def test_the_chosen_network_is_the_plan_s(kept: dict[str, Any], result: dict[str
 
 
 def test_importance_is_shared_out(kept: dict[str, Any], result: dict[str, Any]) -> None:
-    assert kept["criterion"] == "l2"
+    assert (kept["criterion"], kept["trained"]) == ("l2", None)
     assert sum(one["share"] for one in kept["importance"].values()) == pytest.approx(1)
     for name, one in kept["importance"].items():
         whole = result["plan"][name]["width"] == result["plan"][name]["of"]
         assert (one["kept"] == pytest.approx(1)) == whole
+
+
+def test_what_training_gave_is_counted_by_what_becomes_of_it() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.ReLU(), nn.Conv2d(2, 1, 1)).eval()
+    means = {"0": np.array([0.0, 0.8, 0.01, 0.79]), "2": np.array([0.41, 0.0])}
+    plan = WidthPlan.from_scores(trace(network, torch.zeros(1, 3, 4, 4)), means, {"0": 2, "2": 2})
+    found = trained_histogram(means, plan)
+    assert found["edges"] == pytest.approx([0.02 * edge for edge in range(BINS + 1)])
+    assert {bin: count for bin, count in enumerate(found["removed"]) if count} == {0: 2}
+    assert {bin: count for bin, count in enumerate(found["kept"]) if count} == {0: 1, 20: 1, 39: 2}
 
 
 def test_sizes_and_times_are_those_of_the_files(bundle: Path, kept: dict[str, Any], result: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from edgeprune.errors import BudgetError, InputError, NumericsError
+from edgeprune.errors import BudgetError, InputError, NumericsError, OverBudgetError
 from edgeprune.records import read_json, write_json
 
 JOB = "edgeprune.job/1"
@@ -98,7 +98,7 @@ class Workspace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave nothing behind where the same command would only fail again; else keep it for `--resume`."""
-        if isinstance(error, InputError | BudgetError | NumericsError | OSError):
+        if isinstance(error, InputError | BudgetError | NumericsError | OverBudgetError | OSError):
             self.discard()
 
     def discard(self) -> None:

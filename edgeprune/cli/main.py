@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,9 @@ VERBS: dict[str, Any] = {
     verb.__name__: verb for verb in (targets, doctor, profile, plan, train, export, verify, report, diff, replay)
 }
 
+_COMPLETING = "_EDGEPRUNE_COMPLETE"
+"""The variable by which typer's scripts for the shells ask what fits."""
+
 
 def main() -> NoReturn:
     """Run the process's command line and end the process."""
@@ -45,7 +49,8 @@ def run(arguments: Sequence[str]) -> int:
     config = Config()
     arguments = list(arguments) or ["--help"]
     try:
-        if "--help" not in arguments:  # help must not depend on a file that may be broken
+        # Neither help nor what a shell asks at a TAB may depend on a file that may be broken.
+        if "--help" not in arguments and _COMPLETING not in os.environ:
             config = read_config(Path.cwd())
         given = defaults(config, {name: options_of(verb) for name, verb in VERBS.items()})
         command = get_command(_app())
@@ -54,13 +59,15 @@ def run(arguments: Sequence[str]) -> int:
     except BaseException as error:
         if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
             return stop_writing()
+        if isinstance(error, SystemExit):  # how typer ends where a shell asked, or completion was installed
+            return int(error.code or 0)
         as_json, debug = (f"--{name}" in arguments or config.values.get(name) is True for name in ("json", "debug"))
         return tell(error, arguments, as_json=as_json, debug=debug)
 
 
 def _app() -> typer.Typer:
     # No markup: rich would take longer to import than all the rest of --help.
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
     app.callback()(_edgeprune)
     for verb in VERBS.values():
         add_verb(app, verb)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from edgeprune import trainjob
+from edgeprune.cli.completion import Offer, bundles, models, one_of, target_names
 from edgeprune.errors import InputError
 from edgeprune.job import MODEL_FORMS, Job, default_out
 from edgeprune.targets.devices import check_reach
@@ -37,21 +38,21 @@ def _flag(name: str, says: str) -> Any:
     return typer.Option(name, help=says)
 
 
-def _value(metavar: str | None, says: str, *, show_default: bool | str = True) -> Any:
-    return typer.Option(metavar=metavar, help=says, show_default=show_default)
+def _value(metavar: str | None, says: str, *, show_default: bool | str = True, completed: Offer | None = None) -> Any:
+    return typer.Option(metavar=metavar, help=says, show_default=show_default, autocompletion=completed)
 
 
-def _argument(metavar: str, says: str) -> Any:
-    return typer.Argument(metavar=metavar, help=says)
+def _argument(metavar: str, says: str, completed: Offer = bundles) -> Any:
+    return typer.Argument(metavar=metavar, help=says, autocompletion=completed)
 
 
-_TARGET = _value("T", "Kind of hardware: a name that `edgeprune targets` lists.")
+_TARGET = _value("T", "Kind of hardware: a name that `edgeprune targets` lists.", completed=target_names)
 _DEVICE = _value("D", "Where to measure: local or ssh://user@host[:port].")
 _DEVICES = _value(
     "D", "Where to measure: local or ssh://user@host[:port]. May be repeated: equal devices share the table."
 )
 
-_MODEL = _argument("MODEL", f"{MODEL_FORMS}, or a folder that export or train wrote.")
+_MODEL = _argument("MODEL", f"{MODEL_FORMS}, or a folder that export or train wrote.", models)
 _WEIGHTS = _value("FILE", ".safetensors, or a .pt/.pth state dict; or a folder that export or train wrote.")
 _INPUT = _value("SHAPE", "Of one call, like 1x3x224x224.")
 _SEED = _value("N", "Of everything that is drawn.")
@@ -205,7 +206,11 @@ class PlanOptions(NetworkOptions):
     std: Annotated[str | None, _STD] = None
     criterion: Annotated[
         str | None,
-        _value("C", f"What scores the channels: {CRITERIA}; by default what training gave, else obs, without data l2."),
+        _value(
+            "C",
+            f"What scores the channels: {CRITERIA}; by default what training gave, else obs, without data l2.",
+            completed=one_of(CRITERIA.split(", ")),
+        ),
     ] = None
     max_params: Annotated[int | None, _value("N", "Parameters that the network may have, at most.")] = None
     max_size: Annotated[str | None, _value("SIZE", "Of the weights at the precision, at most, like 25MB.")] = None
@@ -292,7 +297,9 @@ class TrainOptions(Common):
     """What `train` takes."""
 
     model: Annotated[str | None, _MODEL] = None
-    method: Annotated[str | None, _value("M", f"{', '.join(trainjob.METHODS)}.")] = None
+    method: Annotated[
+        str | None, _value("M", f"{', '.join(trainjob.METHODS)}.", completed=one_of(trainjob.METHODS))
+    ] = None
     data: Annotated[str | None, _DATA] = None
     epochs: Annotated[int, _value("N", "Passes over the training images.")] = 30
     out: Annotated[Path | None, _value("DIR", "The checkpoint's folder.", show_default="runs/MODEL-METHOD")] = None
@@ -312,10 +319,19 @@ class TrainOptions(Common):
     shift: Annotated[float | None, _value("B", "Where the penalty presses (rni).", show_default="0")] = None
     macs: Annotated[str | None, _value("SHARE", "MACs that are left (lapp), like 40%.")] = None
     latency: Annotated[str | None, _value("L", "In place of --macs: 5ms, or 60% of the dense network's own.")] = None
-    removes: Annotated[str | None, _value("R", "filters or channels (lapp).", show_default="filters")] = None
-    bypass: Annotated[str | None, _value("B", f"{', '.join(trainjob.BYPASSES)} (lapp).", show_default="pointwise")] = (
-        None
-    )
+    removes: Annotated[
+        str | None,
+        _value("R", "filters or channels (lapp).", show_default="filters", completed=one_of(trainjob.REMOVES)),
+    ] = None
+    bypass: Annotated[
+        str | None,
+        _value(
+            "B",
+            f"{', '.join(trainjob.BYPASSES)} (lapp).",
+            show_default="pointwise",
+            completed=one_of(trainjob.BYPASSES),
+        ),
+    ] = None
     target: Annotated[str | None, _TARGET] = None
     precision: Annotated[_Precision | None, _PRECISION] = None
     threads: Annotated[int | None, _THREADS] = None

@@ -20,6 +20,12 @@ SCHEMA = "edgeprune.plan/1"
 class WidthPlan:
     """Which channels of which group stay. Groups that `kept` leaves out stay whole.
 
+    >>> import torch, edgeprune
+    >>> network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(8, 4, 1))
+    >>> plan = edgeprune.WidthPlan.uniform(edgeprune.trace(network, torch.zeros(1, 3, 5, 5)), keep=0.25)
+    >>> plan.widths, plan.params
+    ({'0': 2}, 20)
+
     Attributes:
         graph: the network that the plan is for.
         kept: group -> indices of the channels that stay, ascending; none only where a group is removable.

@@ -47,6 +47,12 @@ def trace(
 ) -> ChannelGraph:
     """Find the channel groups of a network.
 
+    >>> import torch, edgeprune
+    >>> network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 1))
+    >>> graph = edgeprune.trace(network, torch.zeros(1, 3, 5, 5))
+    >>> {group.name: group.channels for group in graph}
+    {'0': 8}
+
     Args:
         model: any module whose forward pass in eval mode does the same whatever is in its inputs; it is left as it was.
         example_inputs: a tensor, a tuple of positional arguments or a dict of named ones, of the batch size that will

@@ -175,7 +175,8 @@ def time_networks(
             return times
     raise TableError(
         f"the measurement can't be trusted: {untrusted[0]}",
-        remedy="stop what else runs on the device (edgeprune doctor shows it), then run the same command with --resume",
+        remedy="stop what else runs on the device (edgeprune doctor shows it), and run the same command again:"
+        " what was timed is kept",
     )
 
 

@@ -125,16 +125,33 @@ def without_training(graph: ChannelGraph, trained: Trained) -> list[str]:
     return [group.name for group in graph if not _given_slots(group, trained)]
 
 
+def training_means(graph: ChannelGraph, trained: Trained) -> Scores:
+    """Return group -> the mean of what training gave to what makes each channel, (channels,).
+
+    A group that training gave nothing is left out.
+    """
+    groups = [group for group in graph if _given_slots(group, trained)]
+    total, count = (
+        _summed_training(groups, given)
+        for given in (trained, {name: np.ones(len(one)) for name, one in trained.items()})
+    )
+    return {group.name: total[group.name] / count[group.name] for group in groups}
+
+
 def _given_slots(group: ChannelGroup, trained: Trained) -> list[Slot]:
     return [slot for slot in group.slots if slot.dim == 0 and slot.tensor in trained]
 
 
 def _trained(model: nn.Module, graph: ChannelGraph, given: Given) -> Scores:
+    return _summed_training(graph, given.trained or {})
+
+
+def _summed_training(groups: Iterable[ChannelGroup], trained: Trained) -> Scores:
     found = {}
-    for group in graph:
+    for group in groups:
         total = np.zeros(group.channels)
-        for slot in _given_slots(group, given.trained or {}):
-            importances = np.asarray((given.trained or {})[slot.tensor], dtype=np.float64)
+        for slot in _given_slots(group, trained):
+            importances = np.asarray(trained[slot.tensor], dtype=np.float64)
             total[slot.first : slot.first + len(slot.index)] += importances[slot.index].sum(axis=1)
         found[group.name] = total
     return found

@@ -26,6 +26,16 @@ TOLERANCE = 1e-4
 def slim(model: nn.Module, plan: WidthPlan, *, check: bool = True) -> nn.Module:
     """Return a compact copy of `model` with the channels that `plan` keeps; `model` is left alone.
 
+    >>> import torch, edgeprune
+    >>> network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(8, 4, 1))
+    >>> plan = edgeprune.WidthPlan.uniform(edgeprune.trace(network, torch.zeros(1, 3, 5, 5)), keep=0.5)
+    >>> small = edgeprune.slim(network, plan)
+    >>> small[0].out_channels, small[1].in_channels
+    (4, 4)
+    >>> x = torch.randn(1, 3, 5, 5)
+    >>> torch.allclose(small(x), edgeprune.masked(network, plan)(x), atol=1e-6)
+    True
+
     Args:
         model: the network that the plan's graph was traced from.
         plan: what to keep.

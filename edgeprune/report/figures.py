@@ -27,6 +27,16 @@ from edgeprune.report.canvas import (
 HATCHES = {"measured": "||||", "interpolated": "////", "assumed": "xxxx"}
 """How a prediction is filled, by the source of the table's number."""
 
+_SMALL = 0.01
+"""Layers whose times are all under this share of the longest bar are drawn together, where there are `_FEW` or more."""
+
+_FEW = 6
+
+_UNEVEN = 8
+"""Where the widest layer has more than so many times the narrowest one's channels, bars grow with their square root."""
+
+_TIMES = ("dense_us", "predicted_us", "measured_us")
+
 _PREDICTED_FROM = {
     "measured": "predicted, timed at these widths",
     "interpolated": "predicted, interpolated",
@@ -40,9 +50,11 @@ def network(layers: Sequence[Mapping[str, Any]]) -> str:
     Args:
         layers: `layer`, `of`, `width`, `locked` each.
     """
+    widths = [one["of"] for one in layers]
+    power = 0.5 if max(widths) > _UNEVEN * min(widths) else 1.0
     with rows_figure("network", [str(one["layer"]) for one in layers]) as (figure, axes):
         rows = range(len(layers))
-        before = [one["of"] for one in layers]
+        before = [one**power for one in widths]
         axes.barh(
             rows, before, left=[-one / 2 for one in before], height=0.8, fill=False, edgecolor=DENSE, label="dense"
         )
@@ -50,8 +62,8 @@ def network(layers: Sequence[Mapping[str, Any]]) -> str:
             (False, MEASURED, "", "kept"),
             (True, LOCKED, "xxxx", "locked"),
         ):
-            at = [row for row in rows if layers[row]["locked"] == locked]
-            kept = [layers[row]["width"] for row in at]
+            at = [row for row in rows if layers[row]["locked"] == locked and layers[row]["width"]]
+            kept = [layers[row]["width"] ** power for row in at]
             if at:
                 axes.barh(
                     at,
@@ -66,17 +78,19 @@ def network(layers: Sequence[Mapping[str, Any]]) -> str:
                 )
         widest = max(before)
         for row in rows:
-            changed = layers[row]["width"] != before[row]
+            changed = layers[row]["width"] != widths[row]
             axes.text(
                 widest * 0.53,
                 row,
-                f"{layers[row]['width']} of {before[row]}" if changed else f"{before[row]}",
+                f"{layers[row]['width']} of {widths[row]}" if changed else f"{widths[row]}",
                 va="center",
                 fontsize=9,
             )
         axes.set_xlim(-widest * 0.52, widest * 1.15)
         axes.set_xticks([])
         axes.spines["top"].set_visible(False)
+        if power != 1:
+            axes.set_xlabel("length: square root of the channels", fontsize=9)
         add_legend(figure)
         return as_svg(figure, "network", "Output channels of every layer, before and after")
 
@@ -84,9 +98,12 @@ def network(layers: Sequence[Mapping[str, Any]]) -> str:
 def latency(rows: Sequence[Mapping[str, Any]]) -> str:
     """Draw every layer's time: dense as an outline, predicted as a bar by its source, measured as a diamond.
 
+    Many small layers become one row, *others*.
+
     Args:
         rows: of latency.csv.
     """
+    rows = _small_ones_together(rows)
     with rows_figure("latency", [str(one["layer"]) if one["op"] else "no layer" for one in rows]) as (figure, axes):
         at = range(len(rows))
         axes.barh(at, [one["dense_us"] or 0 for one in rows], height=0.8, fill=False, edgecolor=DENSE, label="dense")
@@ -117,9 +134,23 @@ def latency(rows: Sequence[Mapping[str, Any]]) -> str:
             label="measured in the engine",
         )
         axes.set_xlim(left=0)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel("microseconds")
         add_legend(figure)
         return as_svg(figure, "latency", "Time of every layer: dense, predicted and measured")
+
+
+def _small_ones_together(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return the rows with the small layers added up in one, before what no layer explains."""
+    longest = [max(row[name] or 0 for name in _TIMES) for row in rows]
+    small = [row for row, us in zip(rows, longest, strict=True) if row["op"] and us < _SMALL * max(longest)]
+    if len(small) < _FEW:
+        return rows
+    sums = {name: sum(row[name] or 0 for row in small) for name in _TIMES}
+    others = {"layer": f"{len(small)} others", "op": "others", "source": None, **sums}
+    left = [row for row in rows if row not in small]
+    at = next((at for at, row in enumerate(left) if not row["op"]), len(left))
+    return [*left[:at], others, *left[at:]]
 
 
 def rounds(networks: Sequence[Mapping[str, Any]], budget_ms: float) -> str:
@@ -162,6 +193,7 @@ def rounds(networks: Sequence[Mapping[str, Any]], budget_ms: float) -> str:
                     va="center",
                 )
         axes.margins(x=0.25)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel("milliseconds, end to end")
         add_legend(figure)
         return as_svg(figure, "rounds", "Networks that the closed loop built and measured, against the budget")
@@ -195,6 +227,41 @@ def staircases(curves: Sequence[Mapping[str, Any]]) -> str:
         figure.supylabel("microseconds", fontsize=9)
         figure.tight_layout()
         return as_svg(figure, "staircases", "What each width costs in the layers that became faster most")
+
+
+def trained(histogram: Mapping[str, Any]) -> str:
+    """Draw how many channels training gave how much: those that stay filled, those that go crossed on top of them.
+
+    Args:
+        histogram: `edges` (bins + 1), and `kept` and `removed` (bins).
+    """
+    from matplotlib.figure import Figure
+
+    edges, kept, removed = (histogram[name] for name in ("edges", "kept", "removed"))
+    wide = edges[1] - edges[0]
+    with style("trained"):
+        figure = Figure(figsize=(WIDTH_IN, 2.6))
+        axes = figure.add_subplot()
+        axes.bar(edges[:-1], kept, width=wide, align="edge", color=MEASURED, label=f"kept ({sum(kept)})")
+        gone = [at for at, count in enumerate(removed) if count]
+        axes.bar(
+            [edges[at] for at in gone],
+            [removed[at] for at in gone],
+            width=wide,
+            align="edge",
+            bottom=[kept[at] for at in gone],
+            color="none",
+            edgecolor=PREDICTED,
+            hatch="xxxx",
+            linewidth=0.8,
+            label=f"removed ({sum(removed)})",
+        )
+        axes.set_xlim(0, edges[-1])
+        axes.set_xlabel("importance that training gave")
+        axes.set_ylabel("channels")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
+        figure.tight_layout()
+        return as_svg(figure, "trained", "How many channels training gave how much importance, kept and removed")
 
 
 def front(points: Sequence[Mapping[str, Any]]) -> str:

@@ -55,6 +55,7 @@ def page(bundle: Path) -> str:
         network_figure=figures.network(evidence["layers"]) if evidence.get("layers") else None,
         latency_figure=figures.latency(facts.layers),
         rounds_figure=figures.rounds(networks, latency["budget"]) if networks else None,
+        trained_figure=figures.trained(evidence["trained"]) if evidence.get("trained") else None,
         staircases_figure=figures.staircases(evidence["staircases"]) if evidence.get("staircases") else None,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -48,14 +48,15 @@ def _plans(document: Document, verbose: bool) -> Lines:
     latency, plans = document.get("latency_ms", {}), document["plans"]
     yield Text(
         f"Dense {format_ms(latency['dense'])} on {document['target']}, floor {format_ms(latency['floor'])} "
-        f"(no plan is faster)."
+        f"(no plan is faster). Kept is the share of the dense network's value."
     )
     if document.get("strategy", "latency") != "latency":
         yield Text(f"Strategy: {document['strategy']}")
-    headings = ("budget", "predicted", "band", "value kept", "MACs", "parameters", "gap", "held by")
-    table = Table(*headings, box=SIMPLE_HEAD)
+    headings = ("budget", "predicted", "band", "kept", "MACs", "params", "gap", "held by")
+    table = Table(*headings, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)  # fits into 80 columns
     for column in table.columns[:-1]:
         column.justify = "right"
+    table.columns[-1].overflow = "fold"
     for plan in plans:
         table.add_row(*_plan_row(plan))
     yield table
@@ -80,13 +81,19 @@ def _plan_row(plan: Document) -> tuple[str, ...]:
     return (
         budget,
         format_ms(plan["predicted"]),
-        f"{format_ms(low_high[0])} to {format_ms(low_high[1])}" if low_high else "",
+        _range(*map(format_ms, low_high)) if low_high else "",
         or_blank(plan.get("kept"), format_percent),
         or_blank(pair(plan, "macs")[1], format_count),
         or_blank(pair(plan, "params")[1], format_count),
         or_blank(solver.get("gap"), lambda value: f"{value * 100:.2g} %"),
         ", ".join(solver.get("binding", ())),
     )
+
+
+def _range(low: str, high: str) -> str:
+    """Return "9 to 10 ms": a unit that both share once."""
+    unit = f" {high.rpartition(' ')[2]}"
+    return f"{low.removesuffix(unit)} to {high}"
 
 
 def _profile(document: Document, verbose: bool) -> Lines:
@@ -211,9 +218,21 @@ def _as_text(difference: Document, key: str) -> str:
 def _config(document: Document, verbose: bool) -> Lines:
     table = Table("option", "value", "origin", box=SIMPLE_HEAD)
     for name, entry in document["options"].items():
-        value = "" if entry["value"] is None else str(entry["value"])
-        table.add_row(name, Text(value), Text(entry["origin"], style="" if entry["origin"] != "default" else "dim"))
+        table.add_row(
+            name,
+            Text(_as_written(entry["value"])),
+            Text(entry["origin"], style="" if entry["origin"] != "default" else "dim"),
+        )
     yield table
+
+
+def _as_written(value: Any) -> str:
+    """Return an option's value as it would stand in a file, without its quotes."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _width(stream: TextIO) -> int | None:

@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from edgeprune.errors import EdgePruneError
+from edgeprune.errors import InputError
 from edgeprune.graph.trace import eval_mode
 from edgeprune.progress import SILENT, Progress
 from edgeprune.training.data import Data
@@ -109,8 +109,8 @@ def fit(
         what: the step's name.
 
     Raises:
-        InputError: the network has fewer outputs than the data have classes, or lacks what the method trains.
-        EdgePruneError: the loss is no longer a finite number.
+        InputError: the network has fewer outputs than the data have classes, or lacks what the method trains;
+            or the loss is no longer a finite number.
     """
     method = method or Plain()
     if recipe.epochs == 0:
@@ -178,8 +178,8 @@ def _last(history: list[dict[str, Any]]) -> str:
     return said + (f", {format_percent(left)} left" if left < 1 else "")
 
 
-def _diverged(loss: float, epoch: int, index: int, recipe: Recipe) -> EdgePruneError:
-    return EdgePruneError(
+def _diverged(loss: float, epoch: int, index: int, recipe: Recipe) -> InputError:
+    return InputError(
         f"training diverged: the loss is {loss} in epoch {epoch + 1}, step {index + 1}, "
         f"with a learning rate of at most {recipe.learning_rate:g}",
         remedy="lower the learning rate, and check that the images and the weights are finite",

@@ -16,6 +16,13 @@ DROP_WARNED = 0.02
 QUANTIZATION_DROP = 0.05
 """An int8 engine that loses so much to the float network which it was made from is broken, whatever was allowed."""
 
+_REMEDY = {
+    "slim_vs_masked": "lock the layers that it comes from with --lock",
+    "onnx_vs_torch": "please report it with the network",
+    "engine_vs_torch": "try --precision fp32, or another --target",
+}
+"""What to do about a difference that is too large."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -68,26 +75,33 @@ def judge(
     if measured_ms is None or not trusted:
         status = "unverified"
         why = "nothing was measured" if measured_ms is None else distrust or "the device was busy"
-        reasons.append(f"PREDICTED, NOT VERIFIED: {why}")
+        reasons.append(f"PREDICTED, NOT VERIFIED: {why}; measure it later with: edgeprune verify BUNDLE")
         if not allow_unverified:
             codes.append(MissingError.exit_code)
     elif measured_ms <= budget_ms:
         status = "met"
     else:
         status = "missed"
-        reasons.append(f"measured {format_ms(measured_ms)} is over the budget of {format_ms(budget_ms)}")
+        reasons.append(
+            f"measured {format_ms(measured_ms)} is over the budget of {format_ms(budget_ms)}; allow more time, or"
+            " see what else runs on the device: edgeprune doctor"
+        )
         codes.append(OverBudgetError.exit_code)
     if precision == "int8" and float_accuracy is not None and engine_accuracy is not None:
         lost = float_accuracy - engine_accuracy
         if lost > QUANTIZATION_DROP:
             reasons.append(
-                f"the quantization is broken: the int8 engine loses {lost * 100:.1f} points to its own float network"
+                f"the quantization is broken: the int8 engine loses {lost * 100:.1f} points to its own float network;"
+                " try another --precision"
             )
             codes.append(AccuracyError.exit_code)
     if dense_accuracy is not None and engine_accuracy is not None:
         drop = dense_accuracy - engine_accuracy
         if max_drop is not None and drop > max_drop:
-            reasons.append(f"accuracy fell by {drop * 100:.1f} points, {max_drop * 100:g} were allowed")
+            reasons.append(
+                f"accuracy fell by {drop * 100:.1f} points, {max_drop * 100:g} were allowed; train for more"
+                " --epochs, or allow more time"
+            )
             codes.append(AccuracyError.exit_code)
         elif drop > DROP_WARNED:
             reasons.append(f"accuracy fell by {drop * 100:.1f} points")
@@ -107,13 +121,14 @@ def _differences(numerics: Mapping[str, Optional[float]], precision: str) -> Ite
         difference = numerics.get(name)
         if difference is not None and not difference <= limit:
             said = f"numerics: {name} differ by {difference:.2g} of the largest output, {limit:g} is allowed"
-            yield said, NumericsError.exit_code
+            yield f"{said}; {_REMEDY[name]}", NumericsError.exit_code
     difference = numerics.get("engine_vs_torch") if precision == "int8" else None
     if difference is not None and not math.isfinite(difference):
-        yield "numerics: the engine's outputs are no numbers, or of another shape", NumericsError.exit_code
+        said = "numerics: the engine's outputs are no numbers, or of another shape"
+        yield f"{said}; {_REMEDY['engine_vs_torch']}", NumericsError.exit_code
     elif difference is not None and difference > QUANTIZED_BOUND:
         said = (
             f"the quantization is broken: outputs differ by {difference:.2g} of the largest one from torch's,"
-            f" {QUANTIZED_BOUND:g} is the bound"
+            f" {QUANTIZED_BOUND:g} is the bound; try another --precision"
         )
         yield said, AccuracyError.exit_code

@@ -52,8 +52,12 @@ def test_each_value_is_shown_with_its_origin(
     assert shown["options"]["latency"] == {"value": "5ms", "origin": "command line"}
     assert shown["options"]["rounds"] == {"value": 6, "origin": "default"}
     assert not pipeline.calls
-    assert run(["export", "--show-config"]) == 0
-    assert "pyproject.toml [tool.edgeprune]" in capsys.readouterr().out
+    assert run(["export", "--show-config", "--lock", "stem", "--lock", "head*"]) == 0
+    rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    shown = {row[0]: " ".join(row[1].split()) for row in rows if len(row) == 2}
+    assert shown["threads"] == "2 pyproject.toml [tool.edgeprune]"
+    assert shown["lock"] == "stem, head* command line"
+    assert shown["force"] == "false default"
 
 
 def test_its_own_file_hides_the_shared_one(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edgeprune.errors import InputError
 from edgeprune.graph.channels import ChannelGraph, ChannelGroup, Slot
-from edgeprune.pruning.importance import CRITERIA, scores
+from edgeprune.pruning.importance import CRITERIA, scores, training_means
 
 
 def group(name: str, channels: int, slots: Sequence[tuple[str, int]], index: np.ndarray | None = None) -> ChannelGroup:
@@ -55,6 +55,15 @@ def test_l1_and_l2_by_hand() -> None:
 def test_bn_scale_by_hand() -> None:
     model, graph = two_layers()
     np.testing.assert_allclose(scores(model, graph, "bn_scale")["0"], [0.5, 2])
+
+
+def test_training_s_mean_is_over_what_makes_a_channel() -> None:
+    graph = graph_of(
+        group("0", 2, [("0.weight", 0), ("1.weight", 0), ("2.weight", 1)]), group("3", 1, [("3.weight", 0)])
+    )
+    trained = {"0.weight": np.array([0.5, 0.25]), "1.weight": np.array([0.75, 0.0]), "2.weight": np.array([9.0, 9.0])}
+    found = training_means(graph, trained)
+    assert {name: means.tolist() for name, means in found.items()} == {"0": [0.625, 0.125]}
 
 
 def test_group_criteria_divide_by_the_groups_mean() -> None:

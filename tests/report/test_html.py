@@ -103,6 +103,17 @@ def test_the_page_is_one_file_that_loads_and_runs_nothing(bundle: Path) -> None:
     assert len(text.encode()) < MOST_BYTES / 10
 
 
+def test_the_modes_that_training_made_are_drawn_where_there_are_any(bundle: Path, tmp_path: Path) -> None:
+    folder = changed(bundle, tmp_path / "trained")
+    evidence = json.loads((folder / "evidence.json").read_text())
+    evidence["trained"] = {"edges": [0.0, 0.5, 1.0], "kept": [0, 5], "removed": [7, 0]}
+    write_json(folder / "evidence.json", evidence.pop("schema"), evidence)
+    text = page(changed(folder, tmp_path / "listed"))
+    assert "trained" in Page(text).figures()
+    assert "kept (5)" in text
+    assert "removed (7)" in text
+
+
 def test_ids_are_unique_and_references_lead_somewhere(bundle: Path) -> None:
     text = (bundle / "report.html").read_text()
     ids = re.findall(r'\sid="([^"]+)"', text)
