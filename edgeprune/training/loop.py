@@ -131,10 +131,12 @@ def fit(
                 rate = recipe.rate(step, steps)
                 losses.append(learner.learn(images, labels, rate, step))
                 if not math.isfinite(losses[-1]):
-                    raise _diverged(losses[-1], epoch, index, recipe)
+                    raise _diverged(f"the loss is {losses[-1]} in epoch {epoch + 1}, step {index + 1}", recipe)
                 shown.advance(
                     1, f"epoch {epoch + 1} of {recipe.epochs}, loss {losses[-1]:.3f}, rate {rate:.2g}{before}"
                 )
+            if not all(bool(torch.isfinite(one).all()) for one in learner.model.parameters()):
+                raise _diverged(f"weights are not finite after epoch {epoch + 1}", recipe)
             history.append(
                 {
                     "epoch": epoch + 1,
@@ -178,10 +180,9 @@ def _last(history: list[dict[str, Any]]) -> str:
     return said + (f", {format_percent(left)} left" if left < 1 else "")
 
 
-def _diverged(loss: float, epoch: int, index: int, recipe: Recipe) -> InputError:
+def _diverged(seen: str, recipe: Recipe) -> InputError:
     return InputError(
-        f"training diverged: the loss is {loss} in epoch {epoch + 1}, step {index + 1}, "
-        f"with a learning rate of at most {recipe.learning_rate:g}",
+        f"training diverged: {seen}, with a learning rate of at most {recipe.learning_rate:g}",
         remedy="lower the learning rate, and check that the images and the weights are finite",
     )
 

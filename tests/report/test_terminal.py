@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -81,8 +82,8 @@ def test_live_steps_leave_one_line_each(stream: io.StringIO) -> None:
                 assert [task.total for task in bars.tasks] == [2, None]
         assert not bars.tasks
     shown = stream.getvalue()
-    assert "profile [1]: took 0.0 s" in shown
-    assert "build: took 0.0 s" in shown
+    assert re.search(r"profile \[1\]: took \d", shown)
+    assert re.search(r"build: took \d", shown)
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,19 @@ def test_a_loss_that_is_no_number_stops_with_a_clear_error() -> None:
     assert "learning rate" in caught.value.remedy
 
 
+def test_a_last_step_that_blows_the_weights_up_is_not_a_trained_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = Learner.learn
+
+    def too_far(learner: Learner, *batch: Any) -> float:
+        loss = usual(learner, *batch)
+        next(learner.model.parameters()).data.fill_(math.inf)
+        return loss
+
+    monkeypatch.setattr(Learner, "learn", too_far)
+    with pytest.raises(InputError, match="diverged: weights are not finite after epoch 1, with a learning rate"):
+        train(network(), two_colours(32), replace(RECIPE, epochs=1, batch_size=32))
+
+
 def test_labels_beyond_the_networks_outputs_are_refused() -> None:
     with pytest.raises(InputError, match="a label 1 and the network 1 outputs"):
         train(network(outputs=1), two_colours(), RECIPE)
