@@ -44,6 +44,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pipeline.Resul
     folder = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         simulate(patch, folder / "tables")
+        for module in (pipeline, prepare):
+            patch.setattr(module, "CALIBRATION_IMAGES", 128)  # a quarter: most of an export's time is the refit on them
         asked = Job(model="demo", target="openvino", latency=parse_latency("60%"), epochs=1, out=folder / "out")
         return folder, pipeline.export(asked)
 

@@ -44,6 +44,7 @@ def test_a_constant_channel_is_free() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)).eval()
     model[0].weight.data = torch.tensor([[0.0, 0.0], [0.0, 1.0]])
     model[0].bias.data = torch.tensor([5.0, 0.0])
+    model[1].weight.data = torch.tensor([[1.0, 1.0]])
     found = scored(model, CORNERS)["0"]
     assert found[0] < 0.01 * found[1]
 
