@@ -1,7 +1,7 @@
 """Set up what is missing, then run every check: `python3 tools/check.py [PYTEST ARGUMENTS]`.
 
 All checks run even when one fails; the exit code is that of the first that did. Tests run two at a time, each in one
-thread; `python3 tools/check.py -n 0` runs them one after the other, as what measures by the real clock (`-m slow`) needs.
+thread; `-n 0` runs them one after the other, as those need that measure by the real clock (`-m slow`).
 """
 
 from __future__ import annotations
