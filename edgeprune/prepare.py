@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -31,8 +34,10 @@ from edgeprune.latency.trust import Trust, vetted
 from edgeprune.progress import Progress
 from edgeprune.pruning.importance import scores as importance
 from edgeprune.pruning.importance import without_training
+from edgeprune.pruning.sensitivity import measured_losses, values_from_losses
 from edgeprune.pruning.verify import verified
 from edgeprune.targets.target import find_target
+from edgeprune.training.images import Batch
 
 CALIBRATION_IMAGES = 512
 TRAINED = "trained"
@@ -148,15 +153,15 @@ def prepare(
         with progress.step("scoring channels"):
             batches = subject.data.calibration(CALIBRATION_IMAGES, job.seed) if subject.data is not None else None
             scores = scores or importance(subject.model, graph, found.criterion, batches, subject.importances)
-            choice = Choice(
-                graph,
-                scores,
-                values_from_scores(graph, scores),
-                job.align or find_target(job.target).align,
-                limits(job.max_params, job.max_size, bench.settings.precision),
-                job.strategy,
-            )
-            steps.done("score")
+        choice = Choice(
+            graph,
+            scores,
+            _values(job, subject, graph, found.criterion, scores, batches, store, progress),
+            job.align or find_target(job.target).align,
+            limits(job.max_params, job.max_size, bench.settings.precision),
+            job.strategy,
+        )
+        steps.done("score")
         yield Prepared(
             job, subject, graph, blueprint, bench, store, table, dense, trust, choice, found.criterion, steps.rows
         )
@@ -226,6 +231,39 @@ def _scored_by(job: Job, subject: Subject, graph: ChannelGraph) -> tuple[Channel
     if job.criterion is None and len(rest) == len(graph.groups):
         return graph, by_data
     return graph.lock(rest, "training for pruning gave it no importance; --criterion takes another"), TRAINED
+
+
+def _values(
+    job: Job,
+    subject: Subject,
+    graph: ChannelGraph,
+    criterion: str,
+    scores: Mapping[str, np.ndarray],
+    batches: Sequence[Batch] | None,
+    store: TableStore,
+    progress: Progress,
+) -> dict[str, np.ndarray]:
+    """Return group -> value of each width: as measured where there are data, else as the scores say.
+
+    What training for pruning has given is not measured again: it is what the training meant by it.
+    """
+    guessed = values_from_scores(graph, scores)
+    if batches is None or criterion == TRAINED:
+        return guessed
+    assert subject.data is not None
+    widths = {group.name: group.channels for group in graph.cuttable}
+    asked = [subject.digest, subject.data.digest, criterion, job.seed, widths, version("edgeprune")]
+    name = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    losses = measured_losses(
+        subject.model,
+        graph,
+        scores,
+        batches,
+        cache=store.root / "sensitivity" / f"{name}.jsonl",
+        seed=job.seed,
+        progress=progress,
+    )
+    return values_from_losses(graph, guessed, losses) if losses else guessed
 
 
 def measured_now(bench: Bench, blueprint: Blueprint) -> Measurement:

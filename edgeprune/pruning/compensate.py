@@ -14,18 +14,19 @@ residuals and concatenations, since only what a layer reads and computes is look
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import eval_mode
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.moments import (
+    POSITIONS,
     Enough,
     Moments,
     is_product,
@@ -39,8 +40,13 @@ from edgeprune.pruning.moments import (
 from edgeprune.pruning.removal import Constant
 
 WORK = 4e12
-"""Multiply-accumulates that all passes may take; where one layer at a time takes more, several share a pass. By work
-and not by the clock, so that the same seed gives the same weights on a slower day."""
+"""Multiply-accumulates that all passes may take, one for each layer: where the network is large, fewer images are
+looked at, at more positions. By work and not by the clock, so that the same seed gives the same weights on a slower
+day. Never several layers a pass: each would make up for what the ones before it have mended by then.
+"""
+
+IMAGES_MIN = 32
+"""With fewer images a refit says nothing, so that this many are looked at whatever the work."""
 
 
 def compensate(
@@ -50,6 +56,7 @@ def compensate(
     images: Sequence[Tensor],
     *,
     seed: int = 0,
+    reach: int | None = None,
     progress: Progress = SILENT,
 ) -> None:
     """Fit the layers of `small`, in place, to what they computed in `model`; BatchNorm takes up their means.
@@ -63,18 +70,20 @@ def compensate(
         plan: how the one was cut from the other.
         images: batches (N, C, ...), unlabelled, where the networks are.
         seed: of the positions that are sampled.
+        reach: so many layers are fitted, the first that read what was cut; all by default.
         progress: where to show it.
     """
     kept = {name: dims[0] for name, dims in plan.cuts.tensors.items() if name.endswith(".weight") and 0 in dims}
-    names = _reached(plan, small)
+    names = _reached(plan, small)[:reach]
+    batches, positions = _affordable(images, plan.graph.macs() * len(names))
     with eval_mode(model), eval_mode(small), torch.no_grad(), progress.step("compensating", len(names)) as step:
         norms = dict(plan.graph.foldable)
-        for chunk in _chunks(names, plan.graph, sum(map(len, images))):
-            found = _moments(chunk, small, model, kept, images, seed)
-            for name, moments in found.items():
+        for name in names:
+            moments = _moments(name, small, model, kept.get(f"{name}.weight"), batches, positions, seed)
+            if moments is not None:
                 norm = small.get_submodule(norms[name]) if name in norms else None
                 _fit(small.get_submodule(name), norm, moments)
-            step.advance(len(chunk))
+            step.advance()
 
 
 def _reached(plan: WidthPlan, small: nn.Module) -> list[str]:
@@ -91,41 +100,43 @@ def _parameter(module: nn.Module) -> object:
     return module.bias if isinstance(module, Constant) else module.weight
 
 
-def _chunks(names: Sequence[str], graph: ChannelGraph, images: int) -> list[Sequence[str]]:
-    """Return the layers in as many chunks as passes are allowed; one pass runs both networks, half-way on average."""
-    passes = max(1, min(len(names), int(WORK / (graph.macs() * images))))
-    return [chunk.tolist() for chunk in np.array_split(np.array(names, dtype=object), passes) if len(chunk)]
+def _affordable(images: Sequence[Tensor], work_each: float) -> tuple[list[Tensor], int]:
+    """Return as many images, in their batches, as `WORK` allows for, and at how many positions to look at each."""
+    given = sum(map(len, images))
+    count = min(given, max(IMAGES_MIN, int(WORK / max(work_each, 1.0))))
+    batches, left = [], count
+    for batch in images:
+        batches.append(batch[:left])
+        left -= len(batches[-1])
+    return [batch for batch in batches if len(batch)], math.ceil(POSITIONS * given / max(count, 1))
 
 
 def _moments(
-    names: Sequence[str],
+    name: str,
     small: nn.Module,
     model: nn.Module,
-    kept: Mapping[str, np.ndarray],
+    kept: np.ndarray | None,
     images: Sequence[Tensor],
+    positions: int,
     seed: int,
-) -> dict[str, Moments]:
-    """Return what the layers read in `small` and computed in `model`; layers that run more than once are left out."""
-    found = {name: Moments() for name in names}
+) -> Moments | None:
+    """Return what a layer reads in `small` and computed in `model`; None where it does not run once."""
+    moments = Moments()
     generator = torch.Generator().manual_seed(seed)
+    module, dense_layer = small.get_submodule(name), model.get_submodule(name)
     for batch in images:
         runs = []
         for network in (small, model):
-            with watched(network, names, stop_after=names[-1]) as seen, contextlib.suppress(Enough):
+            with watched(network, [name], stop_after=name) as seen, contextlib.suppress(Enough):
                 network(batch)
-            runs.append(seen)
-        for name in list(found):
-            own, dense = (seen[name] for seen in runs)
-            if len(own.inputs) != 1 or len(dense.outputs) != 1:
-                del found[name]
-                continue
-            module = small.get_submodule(name)
-            dense_layer = model.get_submodule(name)
-            x, at = rows(dense_layer if isinstance(module, Constant) else module, own.inputs[0], generator)
-            y = outputs_at(dense_layer, dense.outputs[0], at)
-            stay = kept.get(f"{name}.weight")
-            found[name].add(x, y if stay is None else y[:, torch.from_numpy(stay)])
-    return found
+            runs.append(seen[name])
+        own, dense = runs
+        if len(own.inputs) != 1 or len(dense.outputs) != 1:
+            return None
+        x, at = rows(dense_layer if isinstance(module, Constant) else module, own.inputs[0], generator, positions)
+        y = outputs_at(dense_layer, dense.outputs[0], at)
+        moments.add(x, y if kept is None else y[:, torch.from_numpy(kept)])
+    return moments
 
 
 def _fit(module: nn.Module, norm: nn.Module | None, moments: Moments) -> None:

@@ -51,11 +51,13 @@ def matrix(module: nn.Module) -> Tensor:
     return module.weight.detach().flatten(1).double().cpu()
 
 
-def rows(module: nn.Module, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Any]:
+def rows(
+    module: nn.Module, images: Tensor, generator: torch.Generator, positions: int = POSITIONS
+) -> tuple[Tensor, Any]:
     """Return sampled patches of a product's input, shape (samples, features), and where they were taken."""
     if isinstance(module, nn.Linear):
         flat = images.flatten(0, -2)
-        at = _some(len(flat), POSITIONS * len(images), generator)
+        at = _some(len(flat), positions * len(images), generator)
         return flat[at], at
     assert isinstance(module, Convolution)
     kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
@@ -64,7 +66,7 @@ def rows(module: nn.Module, images: Tensor, generator: torch.Generator) -> tuple
     for dim, (size, step, gap) in enumerate(zip(kernel, stride, dilation, strict=True), 2):
         windows = windows.unfold(dim, (size - 1) * gap + 1, step)[..., ::gap]
     counts = windows.shape[2 : 2 + len(kernel)]
-    places = torch.unravel_index(_some(math.prod(counts), POSITIONS, generator), counts)
+    places = torch.unravel_index(_some(math.prod(counts), positions, generator), counts)
     index: tuple[Any, ...] = (slice(None), slice(None), *places)
     found = windows[index]  # (images, channels, positions, *kernel)
     return found.movedim(2, 1).flatten(2).flatten(0, 1), places

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
-from edgeprune.pruning.compensate import _chunks, compensate
+from edgeprune.pruning.compensate import _affordable, compensate
+from edgeprune.pruning.moments import POSITIONS
 from edgeprune.pruning.slim import slim
 from tests.nets import Residual
 
@@ -129,11 +130,26 @@ def test_layers_that_run_twice_or_share_their_weight_are_left_alone() -> None:
         assert torch.equal(small.get_submodule(name).weight, plain.get_submodule(name).weight)
 
 
-def test_layers_share_passes_where_the_work_would_be_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = trace(Concatenated().eval(), torch.zeros(1, 3, 8, 8))
-    images = 10
-    # Three passes over ten images are allowed for five layers: chunks of two, two and one.
-    monkeypatch.setattr("edgeprune.pruning.compensate.WORK", 3.5 * graph.macs() * images)
-    assert _chunks(list("abcde"), graph, images) == [["a", "b"], ["c", "d"], ["e"]]
-    monkeypatch.setattr("edgeprune.pruning.compensate.WORK", 1.0)
-    assert _chunks(list("abcde"), graph, images) == [list("abcde")]
+def test_a_large_network_is_looked_at_on_fewer_images_at_more_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [torch.zeros(40, 1), torch.zeros(40, 1), torch.zeros(20, 1)]
+    monkeypatch.setattr("edgeprune.pruning.compensate.WORK", 5000.0)
+    # 5,000 at 100 an image are 50 of the 100 images, at twice as many positions each.
+    batches, positions = _affordable(images, 100.0)
+    assert ([len(batch) for batch in batches], positions) == ([40, 10], 2 * POSITIONS)
+    batches, positions = _affordable(images, 1000.0)
+    assert ([len(batch) for batch in batches], positions) == ([32], 100), "32 at least: 100 / 32 of 32, rounded up"
+    batches, positions = _affordable(images, 1.0)
+    assert ([len(batch) for batch in batches], positions) == ([40, 40, 20], POSITIONS)
+
+
+def test_no_more_layers_are_fitted_than_reach() -> None:
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4))).eval()
+    plan = WidthPlan(trace(model, torch.zeros(1, 4)), {"0": [0, 1]})
+    small, plain = slim(model, plan), slim(model, plan)
+    compensate(small, model, plan, [torch.randn(64, 4)], reach=2)
+    assert [torch.equal(one.weight, other.weight) for one, other in zip(small, plain, strict=True)] == [
+        True,
+        False,
+        False,
+        True,
+    ]

@@ -1,0 +1,131 @@
+"""What a cut costs, measured: one group made narrower, the layers that read it refitted, the change of the outputs.
+
+A criterion's scores say which channels of a group matter least, and summed up they guess what a width costs. The guess
+is good within a group and poor between groups: errors that point one way at all positions add up in the pooling, and
+what is behind a layer dampens or amplifies them. So two widths of each group are really cut and refitted, and the mean
+squared change of the outputs, on images that the refit has not seen, scales the guess; between the two the scale is
+interpolated. Costs of several groups are added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgeprune.graph.channels import ChannelGraph, ChannelGroup
+from edgeprune.graph.plan import WidthPlan
+from edgeprune.graph.trace import eval_mode
+from edgeprune.progress import SILENT, Progress
+from edgeprune.pruning.compensate import compensate
+from edgeprune.pruning.slim import slim
+from edgeprune.records import append_lines, read_lines
+
+SCHEMA = "edgeprune.sensitivity/1"
+
+REACH = 2
+"""So many layers are refitted: those that read the group. All of them would take many times as long."""
+
+IMAGES = 64
+"""Images for the refit, and as many others to see what it left; fewer where `WORK` does not allow for them ..."""
+
+IMAGES_MIN = 32
+"""... but with less than these a refit says nothing: then the scores are left to guess."""
+
+WORK = 4e12
+"""Multiply-accumulates that all the cuts may take together."""
+
+Losses = dict[str, dict[int, float]]
+
+
+def measured_losses(
+    model: nn.Module,
+    graph: ChannelGraph,
+    scores: Mapping[str, np.ndarray],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    cache: Path | None = None,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Losses:
+    """Return group -> width -> mean squared change of the outputs when that group alone has that width.
+
+    Args:
+        model: the network; left alone.
+        graph: its channel groups.
+        scores: group -> one score a channel: the lowest go first.
+        batches: (images, labels) pairs; the labels are not looked at.
+        cache: JSON lines of an earlier call with the same arguments; what is missing is measured and appended.
+        seed: of the refits.
+        progress: where to show it.
+
+    Returns:
+        Two widths a group that may be cut; nothing where the network is too large for that (`WORK`).
+    """
+    images = torch.cat([batch for batch, _ in batches])
+    groups = [group for group in graph.cuttable if _marks(group)]
+    cuts = sum(len(_marks(group)) for group in groups)
+    # A layer is refitted in a run of both networks, half-way on average; then the narrow one is run.
+    count = min(len(images) // 2, int(WORK / max(1, cuts * (REACH + 1) * graph.macs())), IMAGES)
+    if count < IMAGES_MIN:
+        return {}
+    fitted, judged = images[:count], images[count : 2 * count]
+    known: Losses = {}
+    for line in read_lines(cache) if cache else ():
+        if line.get("schema") == SCHEMA:
+            known[line["group"]] = {int(width): float(loss) for width, loss in line["losses"].items()}
+    with eval_mode(model), torch.no_grad(), progress.step("measuring what cuts cost", len(groups)) as step:
+        step.advance(len(known))
+        dense = model(judged)
+        for group in groups:
+            if group.name in known:
+                continue
+            losses = {}
+            for width in _marks(group):
+                plan = WidthPlan.from_scores(graph, scores, {group.name: width})
+                small = slim(model, plan, check=False)
+                compensate(small, model, plan, [fitted], seed=seed, reach=REACH)
+                losses[width] = float((small.eval()(judged) - dense).square().sum(1).mean())
+            known[group.name] = losses
+            if cache:
+                append_lines(cache, [{"schema": SCHEMA, "group": group.name, "losses": losses}])
+            step.advance()
+    return known
+
+
+def values_from_losses(
+    graph: ChannelGraph, guessed: Mapping[str, np.ndarray], losses: Mapping[str, Mapping[int, float]]
+) -> dict[str, np.ndarray]:
+    """Return group -> value of each width (length channels + 1): what is not lost at it.
+
+    Args:
+        graph: the channel groups.
+        guessed: the same from scores alone, ascending: the shape of what is lost between the measured widths.
+        losses: group -> width -> what is lost, for every group that may be cut.
+
+    Returns:
+        Values that never fall with the width; those of all groups together sum to 1 in the dense network.
+    """
+    lost = {}
+    for group in graph.cuttable:
+        guess = guessed[group.name][-1] - guessed[group.name]
+        marks = np.array(sorted(losses[group.name]))
+        found = np.array([losses[group.name][int(mark)] for mark in marks])
+        scale = np.log(np.maximum(found, 1e-12) / np.maximum(guess[marks], 1e-12))
+        curve = guess * np.exp(np.interp(np.arange(group.channels + 1), marks, scale))
+        lost[group.name] = np.maximum.accumulate(curve[::-1])[::-1]
+    total = sum(float(one[0]) for one in lost.values()) or 1.0
+    rest = {group.name: np.zeros(group.channels + 1) for group in graph if group.name not in lost}
+    return {**{name: (one[0] - one) / total for name, one in lost.items()}, **rest}
+
+
+def _marks(group: ChannelGroup) -> Sequence[int]:
+    """Return the widths to measure: the least, and about a half; none where the group has but its full width."""
+    widths = group.possible[group.possible < group.channels]
+    if not len(widths):
+        return ()
+    half = widths[np.argmin(np.abs(widths - group.channels / 2))]
+    return sorted({int(widths[0]), int(half)})
