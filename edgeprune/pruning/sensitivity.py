@@ -36,7 +36,7 @@ IMAGES_MIN = 32
 """... but with less than these a refit says nothing: then the scores are left to guess."""
 
 WORK = 8e12
-"""Multiply-accumulates that all the cuts may take together: enough for a ResNet-18 at 224 x 224, not for a ResNet-50."""
+"""Multiply-accumulates that all cuts may take together: enough for a ResNet-18 at 224 x 224, not for a ResNet-50."""
 
 Losses = dict[str, dict[int, float]]
 
