@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_the_networks_are_the_papers(scripts: dict[str, ModuleType]) -> None:
     models = {name: networks.build(name, 0) for name in networks.NETWORKS}
     image = torch.zeros(networks.CIFAR_INPUT)
     macs = {name: round(trace(model.eval(), image).macs() / 1e6, 2) for name, model in models.items()}
-    assert macs == {"vgg16": 313.2, "resnet20": 40.55, "resnet56": 125.49}
+    assert macs == {"vgg16": 313.2, "vgg16-quarter": 19.91, "resnet20": 40.55, "resnet56": 125.49}
     assert len(networks.prunable_norms(models["vgg16"])) == 13
     assert len(networks.prunable_norms(models["resnet56"])) == 27
     share = trace(networks.narrower(3, 0.403).eval(), image).macs() / trace(models["resnet20"], image).macs()
@@ -65,6 +65,27 @@ def test_the_three_accuracies(scripts: dict[str, ModuleType]) -> None:
     assert scripts["study"].spread([0.5, 0.7]) == "60.00 ± 14.14"
 
 
-def test_every_scale_is_there(scripts: dict[str, ModuleType]) -> None:
-    assert set(scripts["rni"].SCALES) == {(one, two) for one in ("vgg16", "resnet56") for two in ("paper", "short")}
+def test_every_scale_has_its_methods(scripts: dict[str, ModuleType]) -> None:
+    rni = scripts["rni"]
+    assert {scale: set(networks) for scale, networks in rni.SCALES.items()} == {
+        "paper": {"vgg16", "resnet20", "resnet56"},
+        "short": {"vgg16-quarter", "resnet20"},
+    }
+    for scale, networks in rni.SCALES.items():
+        for network in networks:
+            tried = {name: len(methods) for name, methods in rni.METHODS[scale][network].items()}
+            assert tried == ({"RNI": 3, "L1": 3, "UCS": 1} if scale == "short" else {"RNI": 1, "L1": 1, "UCS": 1})
     assert set(scripts["lapp"].SCALES) == {("resnet20", "paper"), ("resnet20", "short"), ("resnet18", "paper")}
+
+
+def test_a_table_in_the_making_has_the_rows_that_are_done(scripts: dict[str, ModuleType]) -> None:
+    lapp = scripts["lapp"]
+    cell = {"macs_left": 0.4, "params_left": 0.3}
+    done = [("dense", (0.5, 0.7)), ("LAPP", (0.6, 0.7))]
+    cells = {lapp._cell("resnet20", name, seed): cell | {"last": one[seed]} for name, one in done for seed in (0, 1)}
+    study = SimpleNamespace(scale=lapp.SCALES["resnet20", "short"], cells=cells)
+    table = lapp._markdown(study, "resnet20", ["dense", "LAPP"])
+    assert table.splitlines()[2:] == [
+        "| dense | 40.0 % | 30.0 % | 60.00 ± 14.14 (50.0, 70.0) |  |",
+        "| LAPP | 40.0 % | 30.0 % | 65.00 ± 7.07 (60.0, 70.0) | +5.00 |",
+    ]
