@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,20 +13,22 @@ import pytest
 import torch
 
 from edgeprune.graph.trace import trace
+from tests.simulated import SimulatedBench
 
 FOLDER = Path(__file__).resolve().parent.parent / "tools" / "reproduce"
-SCRIPTS = ("networks", "study", "rni", "lapp")
+SCRIPTS = ("networks", "study", "rni", "lapp", "lapp_latency")
 
 
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
     monkeypatch.syspath_prepend(str(FOLDER))
     import lapp
+    import lapp_latency
     import networks
     import rni
     import study
 
-    yield {"lapp": lapp, "networks": networks, "rni": rni, "study": study}
+    yield {"lapp": lapp, "lapp_latency": lapp_latency, "networks": networks, "rni": rni, "study": study}
     for name in SCRIPTS:
         sys.modules.pop(name, None)
 
@@ -89,3 +92,27 @@ def test_a_table_in_the_making_has_the_rows_that_are_done(scripts: dict[str, Mod
         "| dense | 40.0 % | 30.0 % | 60.00 ± 14.14 (50.0, 70.0) |  |",
         "| LAPP | 40.0 % | 30.0 % | 65.00 ± 7.07 (60.0, 70.0) | +5.00 |",
     ]
+
+
+@pytest.mark.slow
+def test_latency_and_macs_press_to_the_same_latency(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The three stages, one after the other, on a device whose latency is a formula and a training of three steps."""
+    bench = SimulatedBench()
+    monkeypatch.setattr(scripts["lapp_latency"], "open_bench", lambda target: bench)
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (96, 32, 32, 3), np.uint8), np.arange(96) % 10
+    np.savez(tmp_path / "images.npz", x_train=images, y_train=labels, x_val=images[:10], y_val=labels[:10])
+    small = ["--epochs", "1", "--seeds", "1", "--images", "96", "--tested", "10", "--out", str(tmp_path / "out")]
+    for stage in ("measure", "train", "time"):
+        given = ["lapp_latency.py", "--data", str(tmp_path / "images.npz"), *small, "--stage", stage]
+        monkeypatch.setattr(sys, "argv", given)
+        scripts["lapp_latency"].main()
+    cells = json.loads((tmp_path / "out" / "results.json").read_text())["cells"]
+    for pressed in ("latency", "MACs", "uniform"):
+        # A group of eight channels is the formula's step: the last one that went may have taken one step more.
+        assert 0.6 < cells[f"{pressed}-0"]["predicted"] <= 0.7
+        measured = cells["timed"][f"{pressed}-0"] / cells["timed"]["dense"]
+        assert measured == pytest.approx(cells[f"{pressed}-0"]["predicted"], rel=0.02)
+    assert "not yet" not in (tmp_path / "out" / "table.md").read_text()

@@ -72,7 +72,7 @@ def table(network: str, study: Study) -> None:
         for seed in range(scale.seeds):
             _, model, method = _rows(network, seed)[at]
             cell, sizes = _cell(network, name, seed), partial(_sizes, network)
-            study.cell(cell, model, _recipe(network, scale, seed), method, finished=sizes)
+            study.cell(cell, model, recipe(network, scale, seed), method, finished=sizes)
         done.append(name)
         study.write(_markdown(study, network, done))
 
@@ -144,7 +144,8 @@ def _narrower_resnet18(share: float, seed: int) -> nn.Module:
     return Narrow(int(64 * share**0.5))
 
 
-def _recipe(network: str, scale: Scale, seed: int) -> Recipe:
+def recipe(network: str, scale: Scale, seed: int) -> Recipe:
+    """Return how every row of a network is trained."""
     return Recipe(
         epochs=scale.epochs,
         learning_rate=scale.learning_rate,

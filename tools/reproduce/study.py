@@ -132,8 +132,7 @@ class Study:
                 write_json(path, CELL, result)
                 path.with_suffix(".ckpt").unlink(missing_ok=True)
             wait_for_all()
-        self.cells[name] = json.loads(path.read_text())
-        return self.cells[name]
+        return self.known(name)
 
     def once(self, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """Do a cell that trains nothing, or read what was found."""
@@ -143,8 +142,14 @@ class Study:
             if is_first():
                 write_json(path, CELL, result)
             wait_for_all()
-        self.cells[name] = json.loads(path.read_text())
-        return self.cells[name]
+        return self.known(name)
+
+    def known(self, name: str) -> dict[str, Any]:
+        """Return what a cell found, and nothing where it was not done."""
+        path = self.out / "cells" / f"{name}.json"
+        if path.is_file():
+            self.cells[name] = json.loads(path.read_text())
+        return self.cells.get(name, {})
 
     def weights(self, name: str, model: nn.Module) -> nn.Module:
         """Fill `model` with what a cell ended with, and return it."""
