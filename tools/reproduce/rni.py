@@ -67,7 +67,7 @@ METHODS: Mapping[str, Mapping[str, Methods]] = {
     "paper": {"vgg16": VGG, "resnet56": RESNET, "resnet20": RESNET},
     "short": {
         "vgg16-quarter": {
-            "RNI": [Rni(strength, shift=3.0) for strength in (1.0, 2.0, 4.0)],
+            "RNI": [Rni(strength, shift=3.0) for strength in (0.5, 1.0, 2.0)],
             "L1": [Slimming(strength) for strength in (0.003, 0.01, 0.03)],
             "UCS": [Plain()],
         },
