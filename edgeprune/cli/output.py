@@ -58,6 +58,11 @@ def running(options: Common) -> Iterator[Progress]:
             yield stack.enter_context(terminal_progress())
 
 
+def is_spoken_for() -> bool:
+    """Say whether this is another than the first of several processes: that one writes on stdout for all."""
+    return os.environ.get("RANK", "0") != "0"
+
+
 def finish(options: Common, result: Result) -> int:
     """Print `result` on stdout, as JSON or as text, and return its exit code."""
     content = result.to_json()
