@@ -50,7 +50,7 @@ def running(options: Common) -> Iterator[Progress]:
             warnings.simplefilter("ignore")
             stack.callback(logging.disable, logging.root.manager.disable)
             logging.disable(logging.WARNING)
-        if options.quiet:
+        if options.quiet or is_spoken_for():
             yield SILENT
         else:
             from edgeprune.report.terminal import terminal_progress  # rich takes a while to import
@@ -59,7 +59,7 @@ def running(options: Common) -> Iterator[Progress]:
 
 
 def is_spoken_for() -> bool:
-    """Say whether this is another than the first of several processes: that one writes on stdout for all."""
+    """Say whether this is another than the first of several processes: that one shows and answers for all."""
     return os.environ.get("RANK", "0") != "0"
 
 

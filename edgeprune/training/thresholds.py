@@ -75,7 +75,7 @@ def relative_sizes(weight: Tensor) -> Tensor:
 
     Dimensionless, so that a threshold means the same in every layer; known before the first step; moves with training.
     """
-    sizes = torch.linalg.vector_norm(weight.detach(), 1, dim=tuple(range(1, weight.ndim)))
+    sizes: Tensor = torch.linalg.vector_norm(weight.detach(), 1, dim=tuple(range(1, weight.ndim)))
     return sizes / sizes.mean().clamp_min(torch.finfo(sizes.dtype).tiny)
 
 
