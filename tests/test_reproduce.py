@@ -56,6 +56,11 @@ def test_filters_are_ranked_as_in_the_published_code(scripts: dict[str, ModuleTy
     assert (found["a"].tolist(), found["b"].tolist()) == ([1, 2, 3, 4], [0, 1, 2, 3])
 
 
+def test_the_two_modes_are_counted(scripts: dict[str, ModuleType]) -> None:
+    said = scripts["rni"].two_modes({"a": [0.001, 0.019, 0.02, 0.5], "b": [0.2, 0.9, 0.001, 0.001]})
+    assert "50.0 % of the channels under 0.02, 37.5 % at 0.2 or above, 12.5 % in between" in said
+
+
 def test_the_three_accuracies(scripts: dict[str, ModuleType]) -> None:
     history = [
         {"epoch": 1, "accuracy": 0.7, "test": 0.9},

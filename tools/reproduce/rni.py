@@ -45,6 +45,7 @@ from edgeprune.training.methods import Method, Plain, Rni, Slimming
 
 RATIOS = (0.5, 0.9)
 LEAST = 3
+LOW, HIGH = 0.02, 0.2
 PAPER = Scale(epochs=160, seeds=3, batch_size=64)
 SHORT = Scale(
     epochs=6,
@@ -102,7 +103,7 @@ def main() -> None:
 
 def table(network: str, methods: Methods, study: Study, *, fine_tuned: bool) -> None:
     """Train every method at every seed, prune, and fine-tune if asked; write the table whenever a seed is done."""
-    said = [""]
+    said: list[str] = []
     chosen = {}
     for name, tried in methods.items():
         chosen[name] = tried[0] if len(tried) == 1 else _best(study, network, name, tried, said)
@@ -118,7 +119,8 @@ def table(network: str, methods: Methods, study: Study, *, fine_tuned: bool) -> 
                     tuned = Rni(0.0, trained=True) if name == "RNI" else Plain()
                     recipe = _recipe(study.scale, seed)
                     study.cell(f"{trained}-{ratio:g}", lambda s=small: s.train(), recipe, lambda t=tuned: t)
-        study.write(_markdown(study, network, chosen, seed + 1, fine_tuned) + "\n".join(said))
+        modes = two_modes(study.cells[_cell(network, "RNI", chosen["RNI"], 0)]["importances"])
+        study.write("\n".join([_markdown(study, network, chosen, seed + 1, fine_tuned), *said, modes]))
 
 
 def _best(study: Study, network: str, name: str, tried: Sequence[Method], said: list[str]) -> Method:
@@ -137,9 +139,13 @@ def _best(study: Study, network: str, name: str, tried: Sequence[Method], said: 
 
 def _trained(study: Study, network: str, name: str, method: Method, seed: int) -> str:
     """Train the dense network, or find it trained; return the cell's name."""
-    cell = "-".join(one for one in (network, name, _strength(method), str(seed)) if one)
+    cell = _cell(network, name, method, seed)
     study.cell(cell, partial(build, network, seed), _recipe(study.scale, seed), lambda: method)
     return cell
+
+
+def _cell(network: str, name: str, method: Method, seed: int) -> str:
+    return "-".join(one for one in (network, name, _strength(method), str(seed)) if one)
 
 
 def _strength(method: Method) -> str:
@@ -180,6 +186,14 @@ def kept_channels(scores: Mapping[str, np.ndarray], ratio: float, *, per_layer: 
     return kept
 
 
+def two_modes(importances: Mapping[str, Sequence[float]]) -> str:
+    """Say how many of RNI's channels have receded, how many stand high, and how many are in between."""
+    found = np.concatenate([np.asarray(one) for one in importances.values()])
+    low, high = np.mean(found < LOW), np.mean(found >= HIGH)
+    shares = f"{percent(low)} of the channels under {LOW}, {percent(high)} at {HIGH} or above"
+    return f"\nRNI, importances at the first seed: {shares}, {percent(1 - low - high)} in between"
+
+
 def _sizes(model: nn.Module, network: str) -> dict[str, Any]:
     small, dense = (trace(one.eval(), torch.zeros(CIFAR_INPUT)) for one in (model, build(network, 0)))
     return {"macs_left": small.macs() / dense.macs(), "params_left": small.params() / dense.params()}
@@ -188,7 +202,7 @@ def _sizes(model: nn.Module, network: str) -> dict[str, Any]:
 def _markdown(study: Study, network: str, chosen: Mapping[str, Method], seeds: int, fine_tuned: bool) -> str:
     rows = []
     for name, method in chosen.items():
-        cells = ["-".join(one for one in (network, name, _strength(method), str(at)) if one) for at in range(seeds)]
+        cells = [_cell(network, name, method, at) for at in range(seeds)]
         dense = [study.cells[one] for one in cells]
         rows.append([name, _strength(method), "none", "", "", each([cell["last"] for cell in dense])])
         if fine_tuned:

@@ -172,7 +172,8 @@ class Study:
         heading = "\n".join(
             f"- {name}: {value}" for name, value in (self.settings | {"device": device} | versions).items()
         )
-        write_bytes(self.out / "table.md", f"{table}\n\n{heading}\n".encode())
+        title = "## {table}, {network}, {scale} scale".format(**self.settings)
+        write_bytes(self.out / "table.md", f"{title}\n\n{table}\n\n{heading}\n".encode())
 
     def tested(self, model: nn.Module) -> float:
         """Return the accuracy on the test images."""
