@@ -82,7 +82,9 @@ def test_every_scale_has_its_methods(scripts: dict[str, ModuleType]) -> None:
     for scale, networks in rni.SCALES.items():
         for network in networks:
             tried = {name: len(methods) for name, methods in rni.METHODS[scale][network].items()}
-            assert tried == ({"RNI": 3, "L1": 3, "UCS": 1} if scale == "short" else {"RNI": 1, "L1": 1, "UCS": 1})
+            assert tried["UCS"] == 1
+            # The baseline is tuned no less than what it is compared with.
+            assert tried["L1"] >= tried["RNI"] == (3 if scale == "short" else 1)
     assert set(scripts["lapp"].SCALES) == {("resnet20", "paper"), ("resnet20", "short"), ("resnet18", "paper")}
 
 
