@@ -1,8 +1,8 @@
 """LAPP pressed by the measured latency table, against LAPP pressed by MACs, at the same latency.
 
-    python tools/reproduce/lapp_latency.py --data cifar10.npz --stage measure   # on a quiet machine: about 5 minutes
-    python tools/reproduce/lapp_latency.py --data cifar10.npz --stage train     # as long as any training
-    python tools/reproduce/lapp_latency.py --data cifar10.npz --stage time      # on the quiet machine: a minute
+    python tools/reproduce/lapp_latency.py --data cifar10.npz --stage measure   # on a quiet machine: some minutes
+    python tools/reproduce/lapp_latency.py --data cifar10.npz --stage train     # six trainings of lapp.py's short scale
+    python tools/reproduce/lapp_latency.py --data cifar10.npz --stage time      # on the quiet machine again
 
 ResNet-20 on CIFAR-10 at 70 % of its latency, by channels and without bypasses, which each cost an engine calls of its
 own; recipes and scales are those of lapp.py. Killed stages go on where they were, and a stage needs the one before it.
