@@ -29,7 +29,8 @@ from edgeprune.latency.trust import vetted
 from edgeprune.prepare import measured_now
 from edgeprune.progress import SILENT, Progress
 from edgeprune.shipping import versions
-from edgeprune.training.lapp import Lapp, Settings, with_bypasses
+from edgeprune.training.lapp import Lapp, Settings
+from edgeprune.training.lapp_network import with_bypasses
 from edgeprune.training.loop import Recipe, Trained, evaluate, fit
 from edgeprune.training.methods import Method, Plain, Rni, Slimming
 from edgeprune.training.processes import count, is_first, wait_for_all

@@ -6,12 +6,16 @@ The slow ones measure and export: python -m pytest -m slow tests/test_teach.py
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import edgeprune
 from edgeprune import api, pipeline, prepare, shipping, teach
@@ -25,6 +29,7 @@ from edgeprune.training.learner import Learner
 from edgeprune.trainjob import TrainJob
 from edgeprune.units import parse_latency
 from tests.simulated import SimulatedBench, Wide
+from tests.source import ROOT
 
 SHAPE = (1, 3, 16, 16)
 
@@ -214,3 +219,42 @@ def test_code_is_executed_only_where_it_is_named(tmp_path: Path, network: str) -
     pipeline.train(job(tmp_path, network, "none", epochs=1))
     with pytest.raises(InputError, match="code is executed only where it is named"):
         load_source(str(tmp_path / "checkpoint"))
+
+
+@pytest.mark.slow
+def test_two_processes_share_one_run_of_the_verb(tmp_path: Path, network: str) -> None:
+    def launched(batch: str) -> subprocess.CompletedProcess[str]:
+        # `accelerate launch --cpu --num_processes 2` starts one process only, for mpirun to start the others.
+        launch = ["--standalone", "--nproc-per-node", "2"]
+        train = ["train", network, "--method", "rni", "--data", str(tmp_path / "images.npz"), "--input", "1x3x16x16"]
+        rest = ["--epochs", "2", "--batch-size", batch, "--out", str(tmp_path / "out"), "--json"]
+        return subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", *launch, "-m", "edgeprune", *train, *rest],
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join(map(str, [ROOT, *sys.path])),
+            },
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    first = launched("8")
+    assert first.returncode == 0, first.stderr
+    assert first.stderr.count("Training from scratch with rni") == 1
+    found = json.loads(first.stdout)  # one object: only the first process writes
+    assert (found["status"], found["epochs"]) == ("trained", 2)
+    stored = load_file(tmp_path / "out" / "model.safetensors")
+    assert stored.keys() == load_source(network, input_shape=SHAPE).model.state_dict().keys()
+    assert all(bool(torch.isfinite(one).all()) for one in stored.values())
+    # What the first process refuses ends the other.
+    again = launched("8")
+    assert again.returncode != 0
+    assert "exists already" in json.loads(again.stdout)["message"]
+    # What both refuse is at most one object: whoever is later may be ended before it has spoken.
+    (tmp_path / "out").rename(tmp_path / "done")
+    uneven = launched("9")
+    assert uneven.returncode != 0
+    assert "can't be shared evenly by 2 processes" in uneven.stderr
+    assert uneven.stdout.count("edgeprune.error/1") <= 1

@@ -18,7 +18,7 @@ from edgeprune.graph.plan import SCHEMA as PLAN
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.pruning.slim import cut
 from edgeprune.records import read_json, write_bytes, write_json
-from edgeprune.training.lapp import rebuild
+from edgeprune.training.lapp_network import rebuild
 
 
 def save(

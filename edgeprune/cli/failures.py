@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from edgeprune.cli.output import print_json
+from edgeprune.cli.output import is_spoken_for, print_json
 from edgeprune.errors import EdgePruneError, InputError, InterruptedRun
 
 _DISK_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
@@ -21,7 +21,7 @@ def tell(error: BaseException, arguments: Sequence[str], *, as_json: bool, debug
     known = foreseen(error, arguments)
     if debug or known.exit_code == 1:
         traceback.print_exception(error)
-    if as_json:
+    if as_json and not is_spoken_for():
         print_json(
             {
                 "schema": "edgeprune.error/1",

@@ -50,12 +50,17 @@ def running(options: Common) -> Iterator[Progress]:
             warnings.simplefilter("ignore")
             stack.callback(logging.disable, logging.root.manager.disable)
             logging.disable(logging.WARNING)
-        if options.quiet:
+        if options.quiet or is_spoken_for():
             yield SILENT
         else:
             from edgeprune.report.terminal import terminal_progress  # rich takes a while to import
 
             yield stack.enter_context(terminal_progress())
+
+
+def is_spoken_for() -> bool:
+    """Say whether this is another than the first of several processes: that one shows and answers for all."""
+    return os.environ.get("RANK", "0") != "0"
 
 
 def finish(options: Common, result: Result) -> int:

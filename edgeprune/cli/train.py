@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
-
 from edgeprune.cli.options import TrainOptions
-from edgeprune.cli.output import finish, running
+from edgeprune.cli.output import finish, is_spoken_for, running
 
 
 def train(options: TrainOptions) -> int:
     """Train MODEL so that it can be pruned, from scratch or from weights.
 
     rni and slimming learn which channels matter, and `edgeprune export CHECKPOINT` uses that; lapp prunes while it
-    trains. Under `accelerate launch -m edgeprune train ...` several processes share every batch.
+    trains. Under `accelerate launch -m edgeprune train ...` several processes share every batch; on a processor
+    torchrun starts them.
     """
     job = options.job().checked()
     with running(options) as progress:
         from edgeprune import pipeline
 
         result = pipeline.train(job, progress)
-    if os.environ.get("RANK", "0") != "0":  # the first of several processes speaks for all
-        return result.exit_code
-    return finish(options, result)
+    return result.exit_code if is_spoken_for() else finish(options, result)

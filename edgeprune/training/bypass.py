@@ -39,6 +39,7 @@ class Bypassed(nn.Module):
         self.bypass = None if made is None else nn.Sequential(made, nn.BatchNorm2d(conv.out_channels))
         self.threshold: nn.Parameter | None = None
         self.masks_filters = False
+        self._mask: Tensor | None = None
         self.register_buffer("slots", None)
 
     def open(self, *, masks_filters: bool) -> None:
@@ -48,10 +49,23 @@ class Bypassed(nn.Module):
         self.masks_filters = masks_filters
 
     def mask(self) -> Tensor:
-        """Return 1 for each filter above the threshold and 0 for the others, differentiable by the threshold."""
+        """Return 1 for each filter above the threshold and 0 for the others, differentiable by the threshold.
+
+        While the network trains it is the same tensor until `renew`, so that it is worked out, and differentiated,
+        once a step.
+        """
+        if self._mask is not None and torch.is_grad_enabled():
+            return self._mask
         assert self.conv is not None
         assert self.threshold is not None
-        return step(relative_sizes(self.conv.weight) - self.threshold)
+        mask = step(relative_sizes(self.conv.weight) - self.threshold)
+        if self.training and torch.is_grad_enabled():
+            self._mask = mask
+        return mask
+
+    def renew(self) -> None:
+        """Have the mask worked out again: the weights or the threshold have changed."""
+        self._mask = None
 
     def narrow(self, kept: Tensor) -> None:
         """Keep the filters `kept` alone; each still adds to the output channel that it made."""
@@ -71,6 +85,7 @@ class Bypassed(nn.Module):
     def close(self) -> None:
         """Take the threshold away."""
         self.threshold = None
+        self.renew()
 
     def forward(self, x: Tensor) -> Tensor:
         if self.conv is None:

@@ -24,7 +24,7 @@ that only convolutions within a block can be pruned; fewer are free to go, and w
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,10 +41,11 @@ from edgeprune.pruning.slim import cut
 from edgeprune.training.bypass import Bypassed, add_bypasses, bypassed
 from edgeprune.training.groups import parameter_groups
 from edgeprune.training.images import stream_seed
+from edgeprune.training.lapp_network import mask_norms, remove_filters, unmask_norms
 from edgeprune.training.lapp_units import Unit, channel_macs, filter_macs, inner_units, prunable
 from edgeprune.training.methods import Change, Plain
 from edgeprune.training.recipe import Recipe
-from edgeprune.training.thresholds import Cost, land, masked, relative_sizes
+from edgeprune.training.thresholds import Cost, land, relative_sizes
 
 REMOVES = ("filters", "channels")
 _LARGEST_MOVE = 4.0
@@ -147,7 +148,7 @@ class Lapp(Plain):
         for name, layer in bypassed(model).items():
             if name in {unit.layer for unit in self._units.values()}:
                 layer.open(masks_filters=self._asked.removes == "filters")
-        self._mask_norms(model)
+        mask_norms(model, self._units.values())
         return model
 
     def groups(self, model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
@@ -184,6 +185,7 @@ class Lapp(Plain):
         largest = _LARGEST_MOVE / self._pruning_steps if moving else 0.0
         with torch.no_grad():
             for name, layer in self._open(model).items():
+                layer.renew()
                 before = self._before[name]
                 # The largest filter bounds it too: a threshold far above all filters would be slow to come back.
                 high = torch.minimum(before + largest, torch.maximum(before, relative_sizes(_filters(layer)).max()))
@@ -264,7 +266,7 @@ class Lapp(Plain):
     def _land(self, model: nn.Module) -> Change:
         layers = self._open(model)
         with torch.no_grad():
-            sizes = {name: _filters(layer).abs().flatten(1).mean(1).cpu() for name, layer in layers.items()}
+            means = {name: float(_filters(layer).abs().mean()) for name, layer in layers.items()}
             margins = {name: self._margins(layer) for name, layer in layers.items()}
         kept = land(margins, {name: self._units[name].floor for name in layers}, self._costs, self._asked.target)
         gone = [margin for name in layers for margin in _others(margins[name], kept[name])]
@@ -274,7 +276,7 @@ class Lapp(Plain):
                 "kept": kept[name].tolist(),
                 "of": len(margins[name]),
                 "threshold": float(_threshold(layer).detach()) + max(gone, default=0.0),
-                "mean": float(sizes[name].mean()),
+                "mean": means[name],
             }
         return Change(*self._narrowed(model))
 
@@ -290,19 +292,10 @@ class Lapp(Plain):
         narrow = copy.deepcopy(model)
         for layer in bypassed(narrow).values():
             layer.close()
-        for unit in self._units.values():
-            for norm in unit.norms:
-                _unmask(narrow.get_submodule(norm))
+        unmask_norms(narrow, self._units.values())
         if self._asked.removes == "channels":
             return cut(narrow, self.cuts), self.cuts
-        return narrow, _remove_filters(narrow, (self.structure or {})["filters"])
-
-    def _mask_norms(self, model: nn.Module) -> None:
-        for unit in self._units.values():
-            layer = model.get_submodule(unit.layer)
-            assert isinstance(layer, Bypassed)
-            for norm in unit.norms:
-                model.get_submodule(norm).register_forward_hook(_Masking(layer))
+        return narrow, remove_filters(narrow, (self.structure or {})["filters"])
 
 
 def _threshold(layer: Bypassed) -> nn.Parameter:
@@ -320,50 +313,3 @@ def _others(values: Tensor, kept: Tensor) -> list[float]:
     rest[kept] = False
     found: list[float] = values[rest].tolist()
     return found
-
-
-class _Masking:
-    """Hook that masks a norm's output channels by the threshold of the layer that makes them."""
-
-    def __init__(self, layer: Bypassed) -> None:
-        self.layer = layer
-
-    def __call__(self, norm: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        return masked(output, self.layer.mask(), dim=1)
-
-
-def _unmask(norm: nn.Module) -> None:
-    for key, hook in list(norm._forward_hooks.items()):
-        if isinstance(hook, _Masking):
-            del norm._forward_hooks[key]
-
-
-def with_bypasses(model: nn.Module, example_inputs: Any, kind: str) -> nn.Module:
-    """Return a copy of the network as LAPP trains it, bypasses drawn anyhow: its layers' costs can be measured."""
-    wide = copy.deepcopy(model)
-    with torch.random.fork_rng(devices=[]):
-        add_bypasses(wide, prunable(wide, trace(wide, example_inputs)), kind)
-    return wide
-
-
-def rebuild(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
-    """Return the network as it was when a training with LAPP ended, before any cuts; `model` is left alone.
-
-    Args:
-        model: what the network's code builds, with any weights; the result's are as arbitrary.
-        structure: of `Lapp.structure`.
-    """
-    built = copy.deepcopy(model)
-    with torch.random.fork_rng(devices=[]):
-        add_bypasses(built, tuple(structure["layers"]), structure["bypass"])
-    _remove_filters(built, structure["filters"])
-    return built
-
-
-def _remove_filters(model: nn.Module, kept: Mapping[str, Sequence[int]]) -> Cuts:
-    layers = bypassed(model)
-    for name, indices in kept.items():
-        layers[name].narrow(torch.tensor(indices, dtype=torch.long, device=_filters(layers[name]).device))
-    return Cuts(
-        {f"{name}.conv.{what}": {0: np.asarray(one)} for name, one in kept.items() for what in ("weight", "bias")}
-    )

@@ -67,7 +67,7 @@ def masked(tensor: Tensor, mask: Tensor, dim: int = 0) -> Tensor:
 def estimate(x: Tensor) -> Tensor:
     """Return the derivative that `step` is given: 2 at 0, falling to 0.4 at 0.4, 0.4 up to 1, 0 beyond."""
     size = x.abs()
-    return torch.where(size <= 0.4, 2 - 4 * size, torch.where(size <= 1, 0.4, 0.0))
+    return (2 - 4 * size).clamp_min(0.4) * (size <= 1)
 
 
 def relative_sizes(weight: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def relative_sizes(weight: Tensor) -> Tensor:
 
     Dimensionless, so that a threshold means the same in every layer; known before the first step; moves with training.
     """
-    sizes = weight.detach().abs().flatten(1).mean(1)
+    sizes: Tensor = torch.linalg.vector_norm(weight.detach(), 1, dim=tuple(range(1, weight.ndim)))
     return sizes / sizes.mean().clamp_min(torch.finfo(sizes.dtype).tiny)
 
 

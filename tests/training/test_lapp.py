@@ -15,7 +15,8 @@ from edgeprune.errors import BudgetError, InputError
 from edgeprune.graph.trace import trace
 from edgeprune.pruning.slim import cut
 from edgeprune.training.bypass import Bypassed, add_bypasses, bypassed
-from edgeprune.training.lapp import Lapp, Settings, rebuild
+from edgeprune.training.lapp import Lapp, Settings
+from edgeprune.training.lapp_network import rebuild
 from edgeprune.training.lapp_units import prunable
 from edgeprune.training.learner import Learner
 from edgeprune.training.loop import Recipe, evaluate, fit
@@ -92,6 +93,21 @@ def test_without_filters_a_layer_is_its_bypass_and_with_some_they_add_to_their_o
     expected[:, [0, 2]] += full[:, [0, 2]]
     torch.testing.assert_close(some(x), expected)
     torch.testing.assert_close(none(x), beside)
+
+
+def test_a_mask_is_worked_out_once_a_step() -> None:
+    layer = Bypassed(nn.Conv2d(1, 2, 3), "none")
+    layer.conv.weight.data = torch.tensor([0.5, 1.5]).view(2, 1, 1, 1).expand(2, 1, 3, 3).clone()
+    layer.open(masks_filters=True)
+    first = layer.mask()
+    layer(torch.randn(1, 1, 4, 4))
+    assert layer.mask() is first
+    with torch.no_grad():
+        layer.threshold.fill_(1.0)
+        assert layer.mask().tolist() == [0, 1], "what only looks at the network sees it as it is"
+    layer.renew()
+    assert layer.mask().tolist() == [0, 1]
+    assert layer.eval().mask().requires_grad
 
 
 @pytest.mark.parametrize("removes", ["filters", "channels"])

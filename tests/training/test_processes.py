@@ -1,4 +1,4 @@
-"""Two processes, as `accelerate launch --cpu --num_processes 2` starts them, learn from one batch together.
+"""Two processes, as torchrun starts them, learn from one batch together.
 
 python -m pytest -m slow tests/training/test_processes.py
 """

@@ -4,14 +4,17 @@
 
 Steps of all methods are taken in turn, in an order that is drawn anew each round, so that a busy moment meets all
 alike; a row is the median over the rounds, and the change is the median of the rounds' own ratios. A step is all of it:
-images to the device, forward, loss, backward, optimizer, and what the method does.
+images to the device, forward, loss, backward, optimizer, and what the method does. On a processor it is timed by what
+the process used of it, so that what other programs use is not counted.
 
-    plain            the network as it is
-    rni              bounded BatchNorms and the penalty
-    slimming         the penalty on the scales
-    lapp             thresholds while they prune, with bypasses as they come (pointwise)
-    lapp, no bypass  thresholds alone
-    bypasses alone   what the bypasses cost without any threshold
+    plain             the network as it is
+    rni               bounded BatchNorms and the penalty
+    slimming          the penalty on the scales
+    bypasses alone    what LAPP's bypasses cost without any threshold, from the first step to the last
+    lapp              thresholds on filters while they prune, with bypasses as they come (pointwise)
+    lapp, no bypass   these thresholds alone
+    channels          thresholds on channels while they prune, with bypasses
+    channels, no bypass
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ import torch
 from torch import nn
 
 from edgeprune.artifacts.source import load_source
-from edgeprune.training.lapp import Lapp, Settings, with_bypasses
+from edgeprune.training.lapp import Lapp, Settings
+from edgeprune.training.lapp_network import with_bypasses
 from edgeprune.training.learner import Learner
 from edgeprune.training.methods import Method, Plain, Rni, Slimming
 from edgeprune.training.recipe import Recipe
@@ -61,7 +65,7 @@ def main() -> None:
     print(f"{source.name}, {options.batch} images a step, {device}, {options.rounds} rounds")
     for name, found in times.items():
         ratios = [one / plain for one, plain in zip(found, times["plain"], strict=True)]
-        print(f"{name:16s} {1000 * statistics.median(found):9.2f} ms  {statistics.median(ratios) - 1:+7.1%}")
+        print(f"{name:19s} {1000 * statistics.median(found):9.2f} ms  {statistics.median(ratios) - 1:+7.1%}")
 
 
 def _rows(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> dict[str, tuple[nn.Module, Method]]:
@@ -71,9 +75,11 @@ def _rows(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> dict[str, tuple
         "plain": (model, Plain()),
         "rni": (model, Rni()),
         "slimming": (model, Slimming()),
+        "bypasses alone": (with_bypasses(model, inputs, "pointwise"), Plain()),
         "lapp": (model, Lapp(Settings(**pruning), inputs)),
         "lapp, no bypass": (model, Lapp(Settings(bypass="none", **pruning), inputs)),
-        "bypasses alone": (with_bypasses(model, inputs, "pointwise"), Plain()),
+        "channels": (model, Lapp(Settings(removes="channels", **pruning), inputs)),
+        "channels, no bypass": (model, Lapp(Settings(removes="channels", bypass="none", **pruning), inputs)),
     }
 
 
@@ -82,11 +88,12 @@ def _learner(model: nn.Module, method: Method) -> Learner:
 
 
 def _step(learner: Learner, images: torch.Tensor, labels: torch.Tensor, number: int) -> float:
-    started = time.perf_counter()
+    clock = time.perf_counter if learner.device.type == "cuda" else time.process_time
+    started = clock()
     learner.learn(images, labels, 0.01, number)
     if learner.device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ Accuracies of a cell, all on the test images:
     chosen   at the epoch that was best on the held-out images: what a fair comparison takes
     best     at the epoch that was best on the test images: what RNI's published notebook reports
     last     after the last epoch
+At the short scale only the last epoch is judged: judging all of them would take as long as a quarter of the training.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -48,16 +50,28 @@ class Scale:
     Attributes:
         epochs: of each training.
         seeds: how many runs each cell has.
+        batch_size: images a step.
+        learning_rate: the first one.
         images: training images that are used, held-out ones included; 0 for all.
-        held_out: of them, kept for choosing the epoch.
+        held_out: of them, kept for choosing the epoch, or the strength of a penalty.
         tested: test images; 0 for all.
+        judged: every epoch is judged, so that one can be chosen; else only the last.
     """
 
     epochs: int
     seeds: int
+    batch_size: int
+    learning_rate: float = 0.1
     images: int = 0
     held_out: int = 5000
     tested: int = 0
+    judged: bool = True
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The accuracies of a cell and what they are called in a table."""
+        every = {"chosen": "held-out choice", "best": "best on test", "last": "last epoch"}
+        return every if self.judged else {"last": "accuracy"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,7 @@ class Study:
 
     out: Path
     settings: dict[str, Any]
+    scale: Scale
     images: Images
     progress: Progress
     cells: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -99,14 +114,14 @@ class Study:
                 self.images.train,
                 recipe,
                 chosen,
-                judge=self._judge,
+                judge=self._judge if self.scale.judged else None,
                 checkpoint=path.with_suffix(".ckpt"),
                 progress=self.progress,
             )
             result = {
                 "recipe": asdict(recipe),
                 "method": dict(chosen.settings),
-                **accuracies(trained.settled),
+                **(accuracies(trained.settled) if self.scale.judged else {"last": self.tested(trained.model)}),
                 "history": trained.history,
                 "importances": {key: values.tolist() for key, values in trained.importances.items()},
                 "seconds": round(time.perf_counter() - started, 1),
@@ -117,16 +132,32 @@ class Study:
                 write_json(path, CELL, result)
                 path.with_suffix(".ckpt").unlink(missing_ok=True)
             wait_for_all()
-        self.cells[name] = json.loads(path.read_text())
-        return self.cells[name]
+        return self.known(name)
+
+    def once(self, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """Do a cell that trains nothing, or read what was found."""
+        path = self.out / "cells" / f"{name}.json"
+        if not path.is_file():
+            result = dict(work())
+            if is_first():
+                write_json(path, CELL, result)
+            wait_for_all()
+        return self.known(name)
+
+    def known(self, name: str) -> dict[str, Any]:
+        """Return what a cell found, and nothing where it was not done."""
+        path = self.out / "cells" / f"{name}.json"
+        if path.is_file():
+            self.cells[name] = json.loads(path.read_text())
+        return self.cells.get(name, {})
 
     def weights(self, name: str, model: nn.Module) -> nn.Module:
         """Fill `model` with what a cell ended with, and return it."""
         load_model(model, str(self.out / "cells" / f"{name}.safetensors"))
         return model
 
-    def finish(self, table: str) -> None:
-        """Write results.json and table.md, and print the table."""
+    def write(self, table: str) -> None:
+        """Write results.json and table.md; a table may still lack rows."""
         if not is_first():
             return
         versions = {name: version(name) for name in _PACKAGES}
@@ -141,13 +172,20 @@ class Study:
         heading = "\n".join(
             f"- {name}: {value}" for name, value in (self.settings | {"device": device} | versions).items()
         )
-        write_bytes(self.out / "table.md", f"{table}\n\n{heading}\n".encode())
-        print(f"\n{table}\n\nwritten to {self.out}")
+        title = "## {table}, {network}, {scale} scale".format(**self.settings)
+        write_bytes(self.out / "table.md", f"{title}\n\n{table}\n\n{heading}\n".encode())
+
+    def tested(self, model: nn.Module) -> float:
+        """Return the accuracy on the test images."""
+        return evaluate(model, self.images.test)
+
+    def held_out(self, model: nn.Module) -> float:
+        """Return the accuracy on the held-out images."""
+        return evaluate(model, self.images.train)
 
     def _judge(self, model: nn.Module) -> dict[str, float]:
-        test = evaluate(model, self.images.test)
-        held_out = evaluate(model, self.images.train) if self.images.held_out else test
-        return {"accuracy": held_out, "test": test}
+        test = self.tested(model)
+        return {"accuracy": self.held_out(model) if self.images.held_out else test, "test": test}
 
 
 def accuracies(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -172,11 +210,13 @@ def arguments(text: str | None, networks: Sequence[str]) -> argparse.ArgumentPar
     parser.add_argument("--images", type=int, help="training images, in place of the scale's")
     parser.add_argument("--held-out", type=int, help="of these, for choosing the epoch")
     parser.add_argument("--tested", type=int, help="test images")
+    parser.add_argument("--threads", type=int, help="of a CPU")
     return parser
 
 
-def run(options: argparse.Namespace, table: str, scale: Scale, work: Callable[[Study, Scale], str]) -> None:
-    """Open the data, do the cells, write the table."""
+def run(options: argparse.Namespace, table: str, scale: Scale, work: Callable[[Study], None]) -> None:
+    """Open the data and do the cells; `work` writes the table."""
+    torch.set_num_threads(options.threads or torch.get_num_threads())
     given = {name: getattr(options, name) for name in ("epochs", "seeds", "images", "held_out", "tested")}
     scale = replace(scale, **{name: value for name, value in given.items() if value is not None})
     out = options.out or Path("runs") / f"{table}-{options.network}-{options.scale}"
@@ -188,10 +228,12 @@ def run(options: argparse.Namespace, table: str, scale: Scale, work: Callable[[S
     if is_first():
         write_bytes(before, json.dumps(settings, indent=1).encode())
     images = opened(options.data, options.network, scale)
+    settings["command"] = " ".join(["python", *sys.argv])
     settings["data"] = images.train.description
     with terminal_progress() as progress:
-        study = Study(out, settings, images, progress)
-        study.finish(work(study, scale))
+        work(study := Study(out, settings, scale, images, progress))
+    if is_first():
+        print(f"\n{(study.out / 'table.md').read_text()}\nwritten to {study.out}")
 
 
 def opened(source: str, network: str, scale: Scale) -> Images:
@@ -220,6 +262,16 @@ def spread(values: Sequence[float]) -> str:
     """Return accuracies as percent: the mean, and the standard deviation over the seeds where there are several."""
     mean = 100 * statistics.mean(values)
     return f"{mean:.2f}" if len(values) == 1 else f"{mean:.2f} ± {100 * statistics.stdev(values):.2f}"
+
+
+def each(values: Sequence[float]) -> str:
+    """Return accuracies as percent: the mean, the spread over the seeds, and each of them."""
+    return f"{spread(values)} ({', '.join(f'{100 * value:.1f}' for value in values)})"
+
+
+def percent(share: float) -> str:
+    """Return a share as percent with one digit."""
+    return f"{100 * share:.1f} %"
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
