@@ -104,13 +104,15 @@ def values_from_losses(
     Args:
         graph: the channel groups.
         guessed: the same from scores alone, ascending: the shape of what is lost between the measured widths.
-        losses: group -> width -> what is lost, for every group that may be cut.
+        losses: group -> width -> what is lost, for every group that may be narrower.
 
     Returns:
         Values that never fall with the width; those of all groups together sum to 1 in the dense network.
     """
     lost = {}
     for group in graph.cuttable:
+        if group.name not in losses:
+            continue  # it has but its full width
         guess = guessed[group.name][-1] - guessed[group.name]
         marks = np.array(sorted(losses[group.name]))
         found = np.array([losses[group.name][int(mark)] for mark in marks])

@@ -75,3 +75,12 @@ def test_the_scale_is_interpolated_by_its_logarithm() -> None:
     # Scales 16 at width 1 and 4 at 3, so 8 at 2: lost are 16, 12, 4, 1, 0.
     np.testing.assert_allclose(found, [0, 4 / 16, 12 / 16, 15 / 16, 1])
     assert math.isclose(found[-1], 1.0)
+
+
+def test_a_group_that_was_not_measured_has_no_say() -> None:
+    model = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 2), nn.Linear(2, 1)).eval()
+    graph = trace(model, torch.zeros(1, 2))
+    guessed = {"0": np.array([0.0, 0.25, 0.5, 0.75, 1.0]), "1": np.array([0.0, 0.5, 1.0])}
+    found = values_from_losses(graph, guessed, {"0": {2: 1.0}})
+    np.testing.assert_allclose(found["0"], [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(found["1"], [0, 0, 0])
