@@ -6,10 +6,7 @@ patch under the kernel. All that least squares needs of the images are the means
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -51,29 +48,28 @@ def matrix(module: nn.Module) -> Tensor:
     return module.weight.detach().flatten(1).double().cpu()
 
 
-def rows(
-    module: nn.Module, images: Tensor, generator: torch.Generator, positions: int = POSITIONS
-) -> tuple[Tensor, Any]:
-    """Return sampled patches of a product's input, shape (samples, features), and where they were taken."""
+def sampled(module: nn.Module, outputs: Tensor, generator: torch.Generator, positions: int = POSITIONS) -> Any:
+    """Return so many positions an image of a product's outputs, in the form that `patches` and `outputs_at` take."""
     if isinstance(module, nn.Linear):
-        flat = images.flatten(0, -2)
-        at = _some(len(flat), positions * len(images), generator)
-        return flat[at], at
+        return _some(outputs.shape[:-1].numel(), positions * len(outputs), generator)
+    counts = outputs.shape[2:]
+    return torch.unravel_index(_some(counts.numel(), positions, generator), counts)
+
+
+def patches(module: nn.Module, inputs: Tensor, at: Any) -> Tensor:
+    """Return what a product reads for its outputs `at` these positions, shape (samples, features)."""
+    if isinstance(module, nn.Linear):
+        return inputs.flatten(0, -2)[at]
     assert isinstance(module, Convolution)
-    kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
-    padding = module._reversed_padding_repeated_twice
-    windows = F.pad(images, padding)
-    for dim, (size, step, gap) in enumerate(zip(kernel, stride, dilation, strict=True), 2):
+    windows = F.pad(inputs, module._reversed_padding_repeated_twice)
+    for dim, (size, step, gap) in enumerate(zip(module.kernel_size, module.stride, module.dilation, strict=True), 2):
         windows = windows.unfold(dim, (size - 1) * gap + 1, step)[..., ::gap]
-    counts = windows.shape[2 : 2 + len(kernel)]
-    places = torch.unravel_index(_some(math.prod(counts), positions, generator), counts)
-    index: tuple[Any, ...] = (slice(None), slice(None), *places)
-    found = windows[index]  # (images, channels, positions, *kernel)
-    return found.movedim(2, 1).flatten(2).flatten(0, 1), places
+    found = windows[:, :, *at]  # (images, channels, positions, *kernel)
+    return found.movedim(2, 1).flatten(2).flatten(0, 1)
 
 
 def outputs_at(module: nn.Module, outputs: Tensor, at: Any) -> Tensor:
-    """Return a product's outputs, shape (samples, outputs), where `rows` took its patches."""
+    """Return a product's outputs at these positions, shape (samples, outputs)."""
     if isinstance(module, nn.Linear):
         return outputs.flatten(0, -2)[at]
     return outputs[:, :, *at].movedim(2, 1).flatten(0, 1)
@@ -115,40 +111,6 @@ class Moments:
         """Return the covariance of outputs with features, shape (outputs, features)."""
         x, y = torch.as_tensor(self.x) / self.count, torch.as_tensor(self.y) / self.count
         return torch.as_tensor(self.yx) / self.count - (torch.outer(y, x) if centred else 0.0)
-
-
-@dataclass
-class Seen:
-    """What went through a layer in one call."""
-
-    inputs: list[Tensor] = field(default_factory=list)
-    outputs: list[Tensor] = field(default_factory=list)
-
-
-class Enough(Exception):
-    """All that was asked for has been seen; the rest of the network need not run."""
-
-
-@contextmanager
-def watched(model: nn.Module, names: Iterable[str], *, stop_after: str = "") -> Iterator[Mapping[str, Seen]]:
-    """Note the inputs and outputs of the layers `names` at every call; raise `Enough` once `stop_after` was called."""
-    seen: dict[str, Seen] = {name: Seen() for name in names}
-    handles = []
-    for name in seen:
-
-        def note(module: nn.Module, inputs: tuple[Any, ...], output: Tensor, name: str = name) -> Tensor:
-            seen[name].inputs.append(inputs[0])
-            seen[name].outputs.append(output)
-            if name == stop_after:
-                raise Enough
-            return output.clone()  # the network may change it in place
-
-        handles.append(model.get_submodule(name).register_forward_hook(note))
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def ridge(covariance: Tensor, share: float = 1e-3) -> Tensor:

@@ -20,23 +20,19 @@ from edgeprune.graph.channels import ChannelGraph, ChannelGroup
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import eval_mode
 from edgeprune.progress import SILENT, Progress
-from edgeprune.pruning.compensate import compensate
+from edgeprune.pruning.compensate import Refit, work_of_a_fit
 from edgeprune.pruning.slim import slim
 from edgeprune.records import append_lines, read_lines
 
 SCHEMA = "edgeprune.sensitivity/1"
 
-REACH = 2
-"""So many layers are refitted: those that read the group. All of them would take many times as long."""
-
-IMAGES = 64
-"""Images for the refit, and as many others to see what it left; fewer where `WORK` does not allow for them ..."""
-
-IMAGES_MIN = 32
-"""... but with less than these a refit says nothing: then the scores are left to guess."""
-
 WORK = 8e12
 """Multiply-accumulates that all cuts may take together: enough for a ResNet-18 at 224 x 224, not for a ResNet-50."""
+
+EFFORTS = ((128, None), (128, 2), (64, None), (64, 2), (32, 2))
+"""Images for the refit (and as many others to see what it left), and how many of the layers behind a cut are refitted:
+the first that `WORK` allows for. Where it allows for none, the scores are left to guess.
+"""
 
 Losses = dict[str, dict[int, float]]
 
@@ -65,13 +61,12 @@ def measured_losses(
     Returns:
         Two widths a group that may be cut; nothing where the network is too large for that (`WORK`).
     """
-    images = torch.cat([batch for batch, _ in batches])
     groups = [group for group in graph.cuttable if _marks(group)]
-    cuts = sum(len(_marks(group)) for group in groups)
-    # A layer is refitted in a run of both networks, half-way on average; then the narrow one is run.
-    count = min(len(images) // 2, int(WORK / max(1, cuts * (REACH + 1) * graph.macs())), IMAGES)
-    if count < IMAGES_MIN:
+    images = torch.cat([batch for batch, _ in batches])
+    effort = _affordable(model, graph, sum(len(_marks(group)) for group in groups), len(images) // 2)
+    if effort is None:
         return {}
+    count, reach = effort
     fitted, judged = images[:count], images[count : 2 * count]
     known: Losses = {}
     for line in read_lines(cache) if cache else ():
@@ -80,6 +75,7 @@ def measured_losses(
     with eval_mode(model), torch.no_grad(), progress.step("measuring what cuts cost", len(groups)) as step:
         step.advance(len(known))
         dense = model(judged)
+        refit = Refit(model, graph, [fitted], seed=seed)
         for group in groups:
             if group.name in known:
                 continue
@@ -87,7 +83,7 @@ def measured_losses(
             for width in _marks(group):
                 plan = WidthPlan.from_scores(graph, scores, {group.name: width})
                 small = slim(model, plan, check=False)
-                compensate(small, model, plan, [fitted], seed=seed, reach=REACH)
+                refit.fit(small, plan, reach=reach)
                 losses[width] = float((small.eval()(judged) - dense).square().sum(1).mean())
             known[group.name] = losses
             if cache:
@@ -122,6 +118,16 @@ def values_from_losses(
     total = sum(float(one[0]) for one in lost.values()) or 1.0
     rest = {group.name: np.zeros(group.channels + 1) for group in graph if group.name not in lost}
     return {**{name: (one[0] - one) / total for name, one in lost.items()}, **rest}
+
+
+def _affordable(model: nn.Module, graph: ChannelGraph, cuts: int, images: int) -> tuple[int, int | None] | None:
+    """Return the first of `EFFORTS` that so many cuts may take, with no more than so many images."""
+    for most, reach in EFFORTS:
+        count = min(most, images)
+        each = work_of_a_fit(model, graph, count, reach) + graph.macs() * count
+        if count >= EFFORTS[-1][0] and cuts * each <= WORK:
+            return count, reach
+    return None
 
 
 def _marks(group: ChannelGroup) -> Sequence[int]:

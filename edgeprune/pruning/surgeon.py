@@ -15,8 +15,10 @@ way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 
 from edgeprune.errors import InputError
 from edgeprune.graph.channels import ChannelGraph, ChannelGroup
-from edgeprune.pruning.moments import Moments, is_product, layer_modules, matrix, ridge, rows, watched
+from edgeprune.pruning.moments import Moments, is_product, layer_modules, matrix, patches, ridge, sampled
 
 
 @dataclass
@@ -100,7 +102,7 @@ def _observed(
     generator = torch.Generator().manual_seed(0)
     device = next(model.parameters()).device
     for images, _ in batches if names else ():
-        with torch.enable_grad(), watched(model, names) as seen:
+        with torch.enable_grad(), _watched(model, names) as seen:
             # Outputs have a gradient wherever the input has one, whatever is frozen.
             logits = model(images.to(device, copy=True).requires_grad_())
             called = [name for name in names if len(seen[name].outputs) == 1]
@@ -113,14 +115,42 @@ def _observed(
             if gradient is None:
                 continue
             module = model.get_submodule(name)
-            x, _at = rows(module, seen[name].inputs[0].detach(), generator)
-            moments[name].add(x)
+            at = sampled(module, seen[name].outputs[0], generator)
+            moments[name].add(patches(module, seen[name].inputs[0].detach(), at))
             last = gradient.ndim - 1 if isinstance(module, nn.Linear) else 1
             squares[name] = squares[name] + gradient.double().movedim(last, -1).flatten(0, -2).square().sum(0).cpu()
     if names and not count:
         raise InputError("there is no batch to score channels on", remedy="give at least one batch")
     weights = {name: torch.as_tensor(total) / count for name, total in squares.items() if isinstance(total, Tensor)}
     return moments, weights
+
+
+@dataclass
+class _Seen:
+    """What went through a layer: one entry a call."""
+
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+
+
+@contextmanager
+def _watched(model: nn.Module, names: Iterable[str]) -> Iterator[Mapping[str, _Seen]]:
+    """Note the inputs and outputs of the layers `names` at every call."""
+    seen = {name: _Seen() for name in names}
+    handles = []
+    for name in seen:
+
+        def note(module: nn.Module, inputs: tuple[Any, ...], output: Tensor, name: str = name) -> Tensor:
+            seen[name].inputs.append(inputs[0])
+            seen[name].outputs.append(output)
+            return output.clone()  # the network may change it in place
+
+        handles.append(model.get_submodule(name).register_forward_hook(note))
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _readers(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
-from edgeprune.pruning.compensate import _affordable, compensate
+from edgeprune.pruning.compensate import Refit, _affordable, compensate
 from edgeprune.pruning.moments import POSITIONS
 from edgeprune.pruning.slim import slim
 from tests.nets import Residual
@@ -133,23 +133,52 @@ def test_layers_that_run_twice_or_share_their_weight_are_left_alone() -> None:
 def test_a_large_network_is_looked_at_on_fewer_images_at_more_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     images = [torch.zeros(40, 1), torch.zeros(40, 1), torch.zeros(20, 1)]
     monkeypatch.setattr("edgeprune.pruning.compensate.WORK", 5000.0)
+    monkeypatch.setattr("edgeprune.pruning.compensate.MEMORY", 7000.0)
     # 5,000 at 100 an image are 50 of the 100 images, at twice as many positions each.
-    batches, positions = _affordable(images, 100.0)
+    batches, positions = _affordable(images, work=100.0, memory=1.0)
     assert ([len(batch) for batch in batches], positions) == ([40, 10], 2 * POSITIONS)
-    batches, positions = _affordable(images, 1000.0)
+    # 7,000 bytes at 140 an image are 50 as well.
+    batches, positions = _affordable(images, work=1.0, memory=140.0)
+    assert ([len(batch) for batch in batches], positions) == ([40, 10], 2 * POSITIONS)
+    batches, positions = _affordable(images, work=1000.0, memory=1.0)
     assert ([len(batch) for batch in batches], positions) == ([32], 100), "32 at least: 100 / 32 of 32, rounded up"
-    batches, positions = _affordable(images, 1.0)
+    batches, positions = _affordable(images, work=1.0, memory=1.0)
     assert ([len(batch) for batch in batches], positions) == ([40, 40, 20], POSITIONS)
 
 
-def test_no_more_layers_are_fitted_than_reach() -> None:
+def test_what_memory_does_not_allow_to_remember_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
     model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4))).eval()
-    plan = WidthPlan(trace(model, torch.zeros(1, 4)), {"0": [0, 1]})
-    small, plain = slim(model, plan), slim(model, plan)
-    compensate(small, model, plan, [torch.randn(64, 4)], reach=2)
-    assert [torch.equal(one.weight, other.weight) for one, other in zip(small, plain, strict=True)] == [
-        True,
-        False,
-        False,
-        True,
-    ]
+    graph = trace(model, torch.zeros(1, 4))
+    images = [torch.randn(16, 4), torch.randn(16, 4)]
+    plan = WidthPlan(graph, {"0": [0, 1]})
+    at_once, again = slim(model, plan), slim(model, plan)
+    runs: list[int] = []
+    model.register_forward_pre_hook(lambda module, inputs: runs.append(len(inputs[0])))
+    compensate(at_once, model, plan, images)
+    assert runs == [1, 16, 16], "one image to see how large it is, then each batch once"
+    runs.clear()
+    # A layer gives 32 rows of 4 floats, 512 bytes: the second of the three that are fitted is one too many, and ends
+    # the first run.
+    monkeypatch.setattr("edgeprune.pruning.compensate.MEMORY", 700.0)
+    compensate(again, model, plan, images)
+    assert runs == [1, 16, 16, 16, 16]
+    assert all(torch.equal(one, other) for one, other in zip(at_once.parameters(), again.parameters(), strict=True))
+
+
+def test_one_fit_after_another_needs_the_dense_network_once() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(3))).eval()
+    graph = trace(model, torch.zeros(1, 4))
+    images = [torch.randn(64, 4)]
+    plans = [WidthPlan(graph, {"0": kept}) for kept in ([0, 1], [1, 2, 3])]
+    alone, in_a_row = [slim(model, plan) for plan in plans], [slim(model, plan) for plan in plans]
+    runs: list[int] = []
+    model.register_forward_pre_hook(lambda module, inputs: runs.append(len(inputs[0])))
+    refit = Refit(model, graph, images)
+    for small, plan in zip(in_a_row, plans, strict=True):
+        refit.fit(small, plan)
+    assert runs == [1, 64]
+    for small, same, plan in zip(alone, in_a_row, plans, strict=True):
+        compensate(small, model, plan, images)
+        assert all(torch.equal(one, other) for one, other in zip(small.parameters(), same.parameters(), strict=True))

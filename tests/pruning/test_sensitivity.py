@@ -52,9 +52,29 @@ def test_what_is_in_the_cache_is_not_measured_again(tmp_path: Path, monkeypatch:
 
 def test_a_network_that_would_take_too_long_is_left_to_its_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = trace(straight(), torch.zeros(1, 2))
-    # 2 cuts, each refitted twice and run once, of 12 multiply-accumulates, on 31 images: one too few.
-    monkeypatch.setattr(sensitivity, "WORK", 2 * 3 * 12 * 31.9)
+    # Two layers that read 2 and 4 features: a fit of 32 images at 32 positions takes 12 * 32 for the pass, and
+    # 4 * (1024 + 2) + 16 * (1024 + 4) for the algebra; another pass sees what is left. Two cuts are measured.
+    least = 2 * (12 * 32 + 4 * 1026 + 16 * 1028 + 12 * 32)
+    monkeypatch.setattr(sensitivity, "WORK", least)
+    assert measured_losses(straight(), graph, SCORES, batches())
+    monkeypatch.setattr(sensitivity, "WORK", least - 1)
     assert measured_losses(straight(), graph, SCORES, batches()) == {}
+
+
+def test_fewer_images_before_fewer_layers_only_where_both_are_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(*(nn.Linear(10, 10) for _ in range(4))).eval()
+    graph = trace(model, torch.zeros(1, 10))
+
+    def effort(work: float) -> object:
+        monkeypatch.setattr(sensitivity, "WORK", work)
+        return sensitivity._affordable(model, graph, cuts=1, images=100)
+
+    # 100 images are there: two passes of 400 multiply-accumulates each; a layer's algebra is 100 * (3200 + 10).
+    assert effort(80_000 + 4 * 321_000) == (100, None)
+    assert effort(80_000 + 4 * 321_000 - 1) == (100, 2)
+    # 64 images: 51,200 and 100 * (2048 + 10) a layer.
+    assert effort(80_000 + 2 * 321_000 - 1) == (64, 2), "all layers would be 874,400"
+    assert effort(51_200 + 2 * 205_800 - 1) == (32, 2)
 
 
 def test_measured_losses_scale_what_the_scores_guess() -> None:
