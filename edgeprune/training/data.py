@@ -142,6 +142,11 @@ def _check_split(path: Path, split: str, images: Any, labels: Any, input_shape: 
     if labels.min() < 0:
         raise InputError(f"{path}: y_{split} has the label {labels.min()}", remedy="count the classes from 0")
     height, width, channels = images.shape[1:]
+    if tuple(input_shape[1:]) == images.shape[1:] != (channels, height, width):
+        raise InputError(
+            f"{path}: x_{split} is {images.shape}, its channels first",
+            remedy=f"save x_{split}.transpose(0, 2, 3, 1): (images, height, width, channels)",
+        )
     if tuple(input_shape[1:]) != (channels, height, width):
         raise InputError(
             f"{path}: x_{split} holds images of {channels}x{height}x{width} and the network's input is "

@@ -138,7 +138,7 @@ def _open_folder(folder: Path, transform: Any) -> Any:
     try:
         return ImageFolder(str(folder), transform)
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(
             f"{folder} is not a folder of images: {reason}", remedy="give a folder with train/CLASS/ and val/CLASS/"
         ) from None

@@ -58,7 +58,8 @@ def test_the_digest_of_an_npz_is_that_of_its_bytes(tmp_path: Path) -> None:
         ({"y_train": np.zeros(5, int)}, r"y_train is int64 \(5,\)"),
         ({"y_val": np.zeros((2, 4))}, r"y_val is float64 \(2, 4\)"),
         ({"y_val": np.array([-1, 0])}, "y_val has the label -1"),
-        ({"x_val": np.zeros((2, 3, 8, 8), np.uint8)}, "x_val holds images of 8x3x8 and the network's input is 1x3x8x8"),
+        ({"x_val": np.zeros((2, 9, 8, 3), np.uint8)}, "x_val holds images of 3x9x8 and the network's input is 1x3x8x8"),
+        ({"x_val": np.zeros((2, 3, 8, 8), np.uint8)}, r"x_val is \(2, 3, 8, 8\), its channels first"),
     ],
 )
 def test_an_npz_that_does_not_fit_is_refused(tmp_path: Path, changed: dict[str, Any], told: str) -> None:

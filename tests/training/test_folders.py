@@ -76,8 +76,9 @@ def test_a_file_that_is_no_picture_is_named(folder: Path) -> None:
 
 def test_a_missing_part_is_named(folder: Path, tmp_path: Path) -> None:
     (folder / "val").rename(folder / "test")
-    with pytest.raises(InputError, match="val is not a folder of images"):
+    with pytest.raises(InputError, match="val is not a folder of images") as missing:
         open_folder(folder)
+    assert not missing.value.message.endswith(".")
 
 
 def test_classes_that_differ_are_named(folder: Path) -> None:
