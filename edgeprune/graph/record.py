@@ -8,9 +8,11 @@ attention, batch_norm) arrive whole. Tensors that the code makes from numbers ar
 from __future__ import annotations
 
 import operator
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,12 +70,26 @@ def record(model: nn.Module, inputs: tuple[Any, ...] | Mapping[str, Any], prefix
             outputs = call_with(part, given)
         recorder.end(outputs)
     except Exception as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(
-            f"{type(model).__name__} can't be traced: {said[0]}",
-            remedy="check that the example input fits the network; a part of it can be traced with submodule=",
-        ) from error
+        raise _untraceable(model, error) from error
     return Recording(list(recorder.graph.nodes), recorder.names, recorder.inputs)
+
+
+def _untraceable(model: nn.Module, error: Exception) -> InputError:
+    """Return what to say of a network that failed without data: in which line of whose code, and why."""
+    own = [str(Path(torch.__file__).parent), str(Path(__file__).parents[1])]
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(tuple(own))]
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}, `{frames[-1].line}`" if frames else ""
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    part = "trace a part of the network alone with --submodule (submodule= in Python)"
+    if "meta" in said:  # torch's word for tensors without data
+        why = f"{where or 'it'} asks what is in a tensor, so that what it does depends on its input"
+        return InputError(
+            f"{type(model).__name__} can't be traced: {why}", remedy=f"do the same by torch.where; or {part}"
+        )
+    return InputError(
+        f"{type(model).__name__} can't be traced: {where}{': ' * bool(where)}{said}",
+        remedy=f"check that the example input fits the network; or {part}",
+    )
 
 
 def _without_data(tensor: Tensor) -> Tensor:

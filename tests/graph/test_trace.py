@@ -225,8 +225,10 @@ def test_what_cannot_be_traced_is_refused_with_the_reason():
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(InputError, match="Branching can't be traced"):
+    with pytest.raises(InputError, match=r"traced: test_trace\.py:\d+, `return x if x\.sum\(\) > 0 .*asks what is in"):
         trace(Branching(), PIXELS)
+    with pytest.raises(InputError, match="Sequential can't be traced: Invalid channel dimensions"):
+        trace(nn.Sequential(nn.Conv2d(5, 3, 1)), PIXELS)
 
 
 def test_training_mode_is_left_as_it_was():
