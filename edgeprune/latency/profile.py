@@ -83,8 +83,11 @@ def fill(
     def known() -> NetworkTable:
         return NetworkTable(table, network, source.nodes)
 
-    def numbered(number: int) -> Callable[[Bench], NetworkRecord]:
-        return timing(_plan(number, source.graph, known(), seed))
+    def numbered(number: int) -> Callable[[Bench], NetworkRecord | None]:
+        plan = _plan(number, source.graph, known(), seed)
+        if any(record.widths == plan.widths for record in known().records):
+            return lambda one: None  # a small network has fewer plans than there are numbers
+        return timing(plan)
 
     def timing(plan: WidthPlan) -> Callable[[Bench], NetworkRecord]:
         model, reference = source.at(plan), reference_of(known(), source)
@@ -93,19 +96,17 @@ def fill(
     with progress.step("measuring the latency table", TOTAL_NETWORKS) as step:
         lacking = _lacking(source.graph, known(), seed)
         step.advance(TOTAL_NETWORKS - len(lacking))
-        dense_first = (
-            (lacking[:1], lacking[1:]) if 0 in lacking else (lacking,)
-        )  # it is what the others are timed beside
-        for numbers in dense_first:
+        first = int(0 in lacking)  # the dense network comes first: it is what the others are timed beside
+        for numbers in (lacking[:first], lacking[first:]):
             for record in benches.share([partial(numbered, number) for number in numbers], progress):
+                if record is None:
+                    step.advance()
+                    continue
                 table = store.add(table, record)
                 step.advance(note=f"network {len(known().records)} of {TOTAL_NETWORKS}: {record.engine_ms:.3g} ms")
-        again = (
-            [WidthPlan.from_scores(source.graph, {}, record.widths) for record in implausible(known())]
-            if lacking
-            else []
-        )
-        for record in benches.share([partial(timing, plan) for plan in again], progress):
+        again = implausible(known()) if lacking else []
+        plans = [WidthPlan.from_scores(source.graph, {}, record.widths) for record in again]
+        for record in benches.share([partial(timing, plan) for plan in plans], progress):
             table = store.add(table, record)
             step.advance(0, note=f"timed again, as it did not fit the others: {record.engine_ms:.3g} ms")
     return known()
@@ -125,10 +126,11 @@ def _lacking(graph: ChannelGraph, known: NetworkTable, seed: int) -> list[int]:
 
 def implausible(known: NetworkTable) -> list[NetworkRecord]:
     """Return the records, at most four, that the fit to all misses by far and that were timed once; never the dense."""
+    timed = [one.widths for one in known.table.records if one.network == known.network]
     off = {
         at: abs(known.predict(record.widths).ms / record.engine_ms - 1)
         for at, record in enumerate(known.records)
-        if record is not known.dense and sum(one.widths == record.widths for one in known.table.records) == 1
+        if record is not known.dense and timed.count(record.widths) == 1
     }
     worst = sorted(off, key=lambda at: -off[at])[:4]
     return [known.records[at] for at in worst if off[at] > IMPLAUSIBLE]
@@ -136,9 +138,9 @@ def implausible(known: NetworkTable) -> list[NetworkRecord]:
 
 def reference_of(known: NetworkTable, source: NetworkSource) -> Reference | None:
     """Return the dense network with its latency in the table, or None before it was measured."""
-    if not known.records:
-        return None
-    return Reference(source.at(WidthPlan.dense(source.graph)), known.dense.engine_ms)
+    dense = WidthPlan.dense(source.graph)
+    found = next((record.engine_ms for record in known.records if record.widths == dense.widths), None)
+    return None if found is None else Reference(source.at(dense), found)
 
 
 def measure_network(

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.errors import TableError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.latency import profile
+from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.predict import NetworkTable
-from edgeprune.latency.profile import fill, group_cost, useful_widths
+from edgeprune.latency.profile import fill, group_cost, reference_of, useful_widths
 from edgeprune.latency.store import TableStore
 from tests.simulated import SimulatedBench, Wide
 
@@ -67,6 +71,49 @@ def test_a_second_run_measures_nothing(blueprint: Blueprint, tmp_path: Path) -> 
     fill(blueprint, second, TableStore(tmp_path))  # type: ignore[arg-type]
     assert first.built == 1 + profile.FREE_NETWORKS + profile.STEPPED_NETWORKS
     assert second.built == 0
+
+
+def test_a_network_of_few_plans_has_each_measured_once(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3)).eval()
+    few = Blueprint(model, trace(model, torch.zeros(1, 3, 8, 8)))
+    built = []
+    for _ in range(2):
+        bench = SimulatedBench()
+        table = fill(few, bench, TableStore(tmp_path))  # type: ignore[arg-type]
+        built.append(bench.built)
+    assert built == [4, 0]
+    assert sorted(record.widths["0"] for record in table.records) == [1, 2, 3, 4]
+
+
+class Disturbed(SimulatedBench):
+    """Sees its fifth network at twice its time."""
+
+    def layers(self, models: Any, *rest: Any, **more: Any) -> dict[str, LayerTimes]:
+        found = super().layers(models, *rest, **more)
+        times = found["network"]
+        if self.built == 5:
+            twice = replace(times.engine, median_ms=2 * times.engine.median_ms)
+            found["network"] = replace(times, engine=twice)
+        return found
+
+
+def test_what_does_not_fit_the_others_is_timed_again(blueprint: Blueprint, tmp_path: Path) -> None:
+    """Also where a network of another input size, which has groups of the same names, was measured at those widths."""
+    model = Wide().eval()
+    store = TableStore(tmp_path)
+    fill(Blueprint(model, trace(model, torch.zeros(1, 3, 6, 6))), SimulatedBench(), store)  # type: ignore[arg-type]
+    table = fill(blueprint, Disturbed(), store)  # type: ignore[arg-type]
+    for record in table.records:
+        plan = WidthPlan.from_scores(blueprint.graph, {}, record.widths)
+        assert record.engine_ms == SimulatedBench().measure({"x": blueprint.at(plan)})["x"].median_ms
+
+
+def test_networks_are_timed_beside_the_dense_one_alone(blueprint: Blueprint, table: NetworkTable) -> None:
+    reference = reference_of(table, blueprint)
+    assert reference is not None
+    assert reference.ms == table.dense.engine_ms
+    without = NetworkTable(table.table.without([table.dense]), table.network, table.nodes)
+    assert reference_of(without, blueprint) is None
 
 
 def test_a_busy_device_is_given_up_on_and_leaves_the_table_alone(
