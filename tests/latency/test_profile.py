@@ -18,6 +18,7 @@ from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import fill, group_cost, reference_of, useful_widths
 from edgeprune.latency.store import TableStore
+from edgeprune.latency.table import LatencyTable
 from tests.simulated import SimulatedBench, Wide
 
 
@@ -47,6 +48,16 @@ def test_predicts_networks_that_it_has_not_seen(blueprint: Blueprint, table: Net
         errors.append(abs(table.predict(widths).ms / real - 1))
     assert np.median(errors) < 0.03
     assert table.error < 0.1
+
+
+def test_the_band_holds_networks_on_both_sides(table: NetworkTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every network takes twice what is predicted of it, so the band goes up to twice the prediction."""
+    monkeypatch.setattr(NetworkTable, "predict_ms", lambda self, widths: np.ones(len(widths)))
+    records = tuple(replace(record, engine_ms=2.0) for record in table.records)
+    off = NetworkTable(LatencyTable(table.table.fingerprint, records), table.network, table.nodes)
+    assert off.error == pytest.approx(1.0)
+    found = off.predict(off.dense.widths)
+    assert (found.low_ms, found.high_ms) == pytest.approx((found.ms / 2, found.ms * 2))
 
 
 def test_the_rows_add_up_to_the_engine(table: NetworkTable) -> None:
