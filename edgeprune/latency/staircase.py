@@ -65,6 +65,11 @@ class Staircase:
         residual = _kernel(at, self.points, self.reach) @ self.correction
         return np.asarray((np.maximum(trend, _LEAST_US) * np.exp(residual)).reshape(cin.shape))
 
+    def spans(self, cin: int, cout: int) -> bool:
+        """Whether both widths lie among the measured ones, so that nothing is extrapolated."""
+        at = (cin, cout)
+        return bool((self.points.min(axis=0) <= at).all() and (self.points.max(axis=0) >= at).all())
+
 
 def _features(cin: np.ndarray, cout: np.ndarray) -> np.ndarray:
     """Return the columns of the fit: rounded-up widths, their products, what ragged widths pay, one channel to one."""

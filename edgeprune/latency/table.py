@@ -127,13 +127,14 @@ class LatencyTable:
         return self._fits[family]
 
     def lookup(self, key: LayerKey) -> Entry:
-        """Return a layer's cost: measured where that key was, interpolated within its family, else assumed zero."""
+        """Return a layer's cost; where none of its family was measured that is zero."""
         staircase = self.staircase(key.family)
         return Entry(0.0 if staircase is None else float(staircase(key.cin, key.cout)), self.source(key))
 
     def source(self, key: LayerKey) -> Source:
-        """Return how a layer's cost is known."""
-        if self.staircase(key.family) is None:
+        """Return how a layer's cost is known: assumed where a width lies outside those measured in its family."""
+        staircase = self.staircase(key.family)
+        if staircase is None or not staircase.spans(key.cin, key.cout):
             return "assumed"
         return "measured" if (key.cin, key.cout) in self._widths[key.family] else "interpolated"
 

@@ -52,6 +52,8 @@ def test_an_entry_says_how_it_is_known() -> None:
     assert table.lookup(key).source == "measured"
     assert table.lookup(key).us == pytest.approx(3.0, rel=0.1)
     assert table.lookup(LayerKey(key.op, key.detail, key.size, 4, 12)).source == "interpolated"
+    for cin, cout in ((4, 7), (4, 17), (3, 12), (5, 12)):  # measured: (4, 8) and (4, 16)
+        assert table.lookup(LayerKey(key.op, key.detail, key.size, cin, cout)).source == "assumed"
     assert table.lookup(LayerKey("MaxPool", "", (8, 8), 4, 4)).source == "assumed"
 
 
