@@ -41,6 +41,8 @@ LAYERS_S = 1.0
 PAUSE_S = 5.0
 """A device that was too busy is left alone for so long before the second try, and longer before the third."""
 
+_TRIES = 3
+
 
 class NetworkSource(Protocol):
     """A network that can be had as ONNX at any width plan."""
@@ -162,14 +164,13 @@ def time_networks(
     *,
     beside: Mapping[str, bytes] | None = None,
     rule: Rule | None = None,
-    tries: int = 3,
 ) -> dict[str, LayerTimes]:
     """Time networks as `Bench.layers` does; where the machine is too busy, wait and try again.
 
     Raises:
-        TableError: after `tries` the machine was still too busy for the measurement to be trusted.
+        TableError: after three tries the machine was still too busy for the measurement to be trusted.
     """
-    for number in range(tries):
+    for number in range(_TRIES):
         time.sleep(PAUSE_S * number)
         times = bench.layers(models, rule, LAYERS_S, reference, beside)
         untrusted = [found.engine.reason for found in times.values() if not found.engine.trusted]

@@ -99,14 +99,6 @@ class NetworkRecord:
         )
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What a layer costs, and how that is known."""
-
-    us: float
-    source: Source
-
-
 @dataclass(frozen=True, eq=False)
 class LatencyTable:
     """The layers' costs on one fingerprint, from all networks that were timed on it."""
@@ -125,11 +117,6 @@ class LatencyTable:
             samples = self._samples.get(family)
             self._fits[family] = Staircase.fit(*np.array(samples).T) if samples else None
         return self._fits[family]
-
-    def lookup(self, key: LayerKey) -> Entry:
-        """Return a layer's cost; where none of its family was measured that is zero."""
-        staircase = self.staircase(key.family)
-        return Entry(0.0 if staircase is None else float(staircase(key.cin, key.cout)), self.source(key))
 
     def source(self, key: LayerKey) -> Source:
         """Return how a layer's cost is known: assumed where a width lies outside those measured in its family."""

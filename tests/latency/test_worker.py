@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ from edgeprune.latency import worker
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.samples import Measurement
 from edgeprune.runtimes.base import LayerTime
-from edgeprune.runtimes.registry import find_record
 from edgeprune.targets.clocks import Finding, allowed_cores
 from tests.onnx_models import residual, scale_and_shift
 
@@ -32,7 +32,7 @@ def stored(folder: Path, **models: bytes) -> dict[str, Path]:
 def test_describes_the_machine_and_the_runtime(arguments: dict[str, object], tmp_path: Path) -> None:
     found = worker.describe(arguments, stored(tmp_path, model=residual()), tmp_path)
     assert found["hardware"]["arch"]
-    assert found["runtime_version"] == find_record(str(arguments["runtime"])).installed_version()
+    assert found["runtime_version"] == metadata.version(str(arguments["runtime"]))
     assert found["properties"]["threads"] == "1"
     assert found["affinity"]
 
