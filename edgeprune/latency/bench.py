@@ -40,13 +40,11 @@ class LayerTimes:
     Attributes:
         rows: the primitives, in execution order, timed in place with the per-layer clocks on.
         engine: the whole model, without those clocks. The rows need not add up to it.
-        properties: what the compiled model says about itself.
         report: what else is to be known of this engine and its measurement.
     """
 
     rows: tuple[LayerTime, ...]
     engine: Measurement
-    properties: dict[str, str]
     report: dict[str, str] = field(default_factory=dict)
 
 
@@ -135,7 +133,6 @@ class Bench:
             name: LayerTimes(
                 rows=tuple(LayerTime.from_json(row) for row in found[name]["rows"]),
                 engine=_rebased(times[name], times, reference),
-                properties=found[name]["properties"],
                 report=found[name]["report"],
             )
             for name in found
