@@ -32,6 +32,9 @@ FREE_NETWORKS = 5
 STEPPED_NETWORKS = 9
 TOTAL_NETWORKS = 1 + FREE_NETWORKS + STEPPED_NETWORKS
 
+MOST_WIDTHS = 16
+"""A group has no more widths to choose from than this."""
+
 IMPLAUSIBLE = 0.2
 """A network that the fit to all networks misses by this share is timed once more."""
 
@@ -211,9 +214,8 @@ def _plan(number: int, graph: ChannelGraph, known: NetworkTable, seed: int) -> W
         return WidthPlan.dense(graph)
     random = np.random.default_rng([seed, number])
     stepped = number > FREE_NETWORKS
-    level = ((number if not stepped else number - FREE_NETWORKS) - 0.5) / (
-        STEPPED_NETWORKS if stepped else FREE_NETWORKS
-    )
+    place, count = (number - FREE_NETWORKS, STEPPED_NETWORKS) if stepped else (number, FREE_NETWORKS)
+    level = (place - 0.5) / count
     widths = {}
     for group in graph.cuttable:
         share = np.clip(level + random.uniform(-0.45, 0.45), 0.0, 1.0)
@@ -222,11 +224,11 @@ def _plan(number: int, graph: ChannelGraph, known: NetworkTable, seed: int) -> W
     return WidthPlan.from_scores(graph, {}, widths)
 
 
-def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str, *, at_most: int = 16) -> np.ndarray:
+def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str) -> np.ndarray:
     """Return the widths of a group that no larger width undercuts, ascending, the full one always among them.
 
-    The cost is that of all layers that the group reaches, the other groups dense. Where more than `at_most` are left,
-    those are kept that lie evenly along the cost.
+    The cost is that of all layers that the group reaches, the other groups dense. Where more than `MOST_WIDTHS` are
+    left, those are kept that lie evenly along the cost.
     """
     group = graph.group(name)
     widths = group.possible
@@ -234,8 +236,8 @@ def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str, *, at_mos
     cheapest_above = np.minimum.accumulate(cost[::-1])[::-1]
     free = np.append(cost[:-1] < cheapest_above[1:] * 0.995, True)
     widths, cost = widths[free], cost[free]
-    if len(widths) > at_most:
-        marks = np.linspace(cost[0], cost[-1], at_most)
+    if len(widths) > MOST_WIDTHS:
+        marks = np.linspace(cost[0], cost[-1], MOST_WIDTHS)
         nearest = np.unique([int(np.argmin(np.abs(cost - mark))) for mark in marks])
         widths = widths[np.union1d(nearest, [0, len(widths) - 1])]
     return np.asarray(widths)
@@ -243,9 +245,8 @@ def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str, *, at_mos
 
 def group_cost(known: NetworkTable, graph: ChannelGraph, name: str, widths: np.ndarray) -> np.ndarray:
     """Return the microseconds, at each of `widths`, of all rows that the group reaches; other groups are dense."""
-    dense = {group.name: group.channels for group in graph}
+    many = {group.name: np.array(group.channels) for group in graph} | {name: widths}
     total = np.zeros(len(widths))
     for row in known.rows_of(name):
-        counts = [axis.width(dense) + axis.parts.get(name, 0) * (widths - dense[name]) for axis in row.axes]
-        total += known.row_us(row, *counts)
+        total += known.row_us(row, *(axis.widths(many) for axis in row.axes))
     return total

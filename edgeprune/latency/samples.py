@@ -83,7 +83,6 @@ class Round:
     Attributes:
         samples_ms: wall time of the samples that ran through; where those are fewer than half, the processor time of
             all, which leaves out what the machine gave to others; where that says nothing, the wall time of all.
-        median_ms: their median.
         cpu_ratio: wall time over processor time of the calling thread, over all samples.
         switches: involuntary switches of the calling thread.
         others: cores that other programs kept busy, on average.
@@ -91,7 +90,6 @@ class Round:
     """
 
     samples_ms: tuple[float, ...]
-    median_ms: float
     cpu_ratio: float
     switches: int
     others: float
@@ -110,7 +108,7 @@ class Round:
             kept = through if 2 * len(through) >= len(samples) else cpu_ms
         switches = sum(cut for _, _, cut in samples)
         ratio = sum(wall_ms) / max(sum(cpu_ms), 1e-9)
-        return cls(kept, statistics.median(kept), ratio, switches, others, throttled)
+        return cls(kept, ratio, switches, others, throttled)
 
 
 def conclude(
