@@ -196,12 +196,14 @@ class Bench:
         """
         if not self.quantizer:
             return typed(model, self.settings.precision) if self._record.takes_types else model
+        if is_quantized(model):
+            return model
         key = digest_of(model, images)
-        if key not in self._quantized:
-            while len(self._quantized) >= _QUANTIZED_KEPT:
-                del self._quantized[next(iter(self._quantized))]
-            self._quantized[key] = model if is_quantized(model) else self._as_int8(model, images)
-        return self._quantized[key]
+        found = self._quantized.pop(key, None) or self._as_int8(model, images)
+        while len(self._quantized) >= _QUANTIZED_KEPT:
+            del self._quantized[next(iter(self._quantized))]
+        self._quantized[key] = found  # as the last: what is used again and again stays
+        return found
 
     def _as_int8(self, model: bytes, images: np.ndarray[Any, Any] | None) -> bytes:
         on_cpu = self._record.processor == "cpu"
