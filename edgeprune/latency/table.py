@@ -126,9 +126,9 @@ class LatencyTable:
         return "measured" if (key.cin, key.cout) in self._widths[key.family] else "interpolated"
 
     def without(self, left_out: Iterable[NetworkRecord]) -> LatencyTable:
-        """Return the table without some records, for a fit that has not seen them."""
+        """Return the table without some plans, named by their last records, for a fit that has not seen them."""
         gone = {id(record) for record in left_out}
-        return LatencyTable(self.fingerprint, tuple(one for one in self.records if id(one) not in gone))
+        return LatencyTable(self.fingerprint, tuple(one for one in self._current if id(one) not in gone))
 
     @cached_property
     def _current(self) -> list[NetworkRecord]:

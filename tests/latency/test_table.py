@@ -60,6 +60,13 @@ def test_a_time_says_how_it_is_known() -> None:
     assert table.source(LayerKey("MaxPool", "", (8, 8), 4, 4)) == "assumed"
 
 
+def test_what_is_left_out_is_gone_with_what_was_measured_of_it_before() -> None:
+    before, other, now = record(8, 3.0), record(16, 6.0), record(8, 4.0)
+    table = LatencyTable(HERE, (before, other, now))
+    assert table.of("net") == [now, other]
+    assert table.without([now]).records == (other,)
+
+
 def test_one_network_is_told_from_another() -> None:
     table = LatencyTable(HERE, (record(network="a"), record(network="b")))
     assert [one.network for one in table.of("b")] == ["b"]
