@@ -37,6 +37,12 @@ def test_describes_the_machine_and_the_runtime(arguments: dict[str, object], tmp
     assert found["affinity"]
 
 
+def test_there_are_no_more_threads_than_cores(arguments: dict[str, object], tmp_path: Path) -> None:
+    more = len(allowed_cores()) + 1
+    with pytest.raises(InputError, match=f"{more} threads need as many cores; this process may use {more - 1}"):
+        worker.measure({**arguments, "threads": more}, stored(tmp_path, model=residual()), tmp_path)
+
+
 def test_examines_the_machine(tmp_path: Path) -> None:
     found = worker.examine({}, {}, tmp_path)
     assert [Finding.from_json(finding).to_json() for finding in found["findings"]] == found["findings"]
