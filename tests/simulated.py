@@ -111,9 +111,7 @@ class SimulatedBench:
         self.built += len(models)
         models = {**models, **(beside or {})}
         return {
-            name: LayerTimes(
-                tuple(node_times(self.typed(model))), measurement(self._ms(model), trusted=self.trusted), {}
-            )
+            name: LayerTimes(tuple(node_times(self.typed(model))), measurement(self._ms(model), trusted=self.trusted))
             for name, model in models.items()
         }
 

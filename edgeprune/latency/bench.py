@@ -40,13 +40,11 @@ class LayerTimes:
     Attributes:
         rows: the primitives, in execution order, timed in place with the per-layer clocks on.
         engine: the whole model, without those clocks. The rows need not add up to it.
-        properties: what the compiled model says about itself.
         report: what else is to be known of this engine and its measurement.
     """
 
     rows: tuple[LayerTime, ...]
     engine: Measurement
-    properties: dict[str, str]
     report: dict[str, str] = field(default_factory=dict)
 
 
@@ -135,7 +133,6 @@ class Bench:
             name: LayerTimes(
                 rows=tuple(LayerTime.from_json(row) for row in found[name]["rows"]),
                 engine=_rebased(times[name], times, reference),
-                properties=found[name]["properties"],
                 report=found[name]["report"],
             )
             for name in found
@@ -199,12 +196,14 @@ class Bench:
         """
         if not self.quantizer:
             return typed(model, self.settings.precision) if self._record.takes_types else model
+        if is_quantized(model):
+            return model
         key = digest_of(model, images)
-        if key not in self._quantized:
-            while len(self._quantized) >= _QUANTIZED_KEPT:
-                del self._quantized[next(iter(self._quantized))]
-            self._quantized[key] = model if is_quantized(model) else self._as_int8(model, images)
-        return self._quantized[key]
+        found = self._quantized.pop(key, None) or self._as_int8(model, images)
+        while len(self._quantized) >= _QUANTIZED_KEPT:
+            del self._quantized[next(iter(self._quantized))]
+        self._quantized[key] = found  # as the last: what is used again and again stays
+        return found
 
     def _as_int8(self, model: bytes, images: np.ndarray[Any, Any] | None) -> bytes:
         on_cpu = self._record.processor == "cpu"

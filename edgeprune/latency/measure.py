@@ -10,7 +10,7 @@ from typing import Callable, Collection, Dict, List, Mapping, Optional, Sequence
 
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.samples import Measurement, Round, conclude, is_quiet, uncertainty
-from edgeprune.targets.clocks import CpuTimes
+from edgeprune.targets.clocks import CpuTimes, throttles
 
 _STEADY_BATCH_S = 0.02
 _WARMUP_MAX = 5.0
@@ -109,12 +109,12 @@ def _turn(
 ) -> Dict[str, Round]:
     """Take one round of every call, in slices of milliseconds that go in turn, so that all see the same machine."""
     samples: Dict[str, List[Tuple[float, float, int]]] = {name: [] for name in calls}
-    clocks = CpuTimes.now(cores)
+    clocks, held = CpuTimes.now(cores), throttles()
     while any(_lacks(found, rule) for found in samples.values()):
         for name, call in calls.items():
             samples[name] += _slice(call)
-    others = CpuTimes.now(cores).others_since(clocks)
-    return {name: Round.of(found, others, rule, in_thread) for name, found in samples.items()}
+    others, held = CpuTimes.now(cores).others_since(clocks), throttles() - held
+    return {name: Round.of(found, others, held, rule, in_thread) for name, found in samples.items()}
 
 
 def _lacks(samples: Sequence[Tuple[float, float, int]], rule: Rule) -> bool:

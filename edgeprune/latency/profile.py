@@ -32,6 +32,9 @@ FREE_NETWORKS = 5
 STEPPED_NETWORKS = 9
 TOTAL_NETWORKS = 1 + FREE_NETWORKS + STEPPED_NETWORKS
 
+MOST_WIDTHS = 16
+"""A group has no more widths to choose from than this."""
+
 IMPLAUSIBLE = 0.2
 """A network that the fit to all networks misses by this share is timed once more."""
 
@@ -40,6 +43,8 @@ LAYERS_S = 1.0
 
 PAUSE_S = 5.0
 """A device that was too busy is left alone for so long before the second try, and longer before the third."""
+
+_TRIES = 3
 
 
 class NetworkSource(Protocol):
@@ -83,8 +88,11 @@ def fill(
     def known() -> NetworkTable:
         return NetworkTable(table, network, source.nodes)
 
-    def numbered(number: int) -> Callable[[Bench], NetworkRecord]:
-        return timing(_plan(number, source.graph, known(), seed))
+    def numbered(number: int) -> Callable[[Bench], NetworkRecord | None]:
+        plan = _plan(number, source.graph, known(), seed)
+        if any(record.widths == plan.widths for record in known().records):
+            return lambda one: None  # a small network has fewer plans than there are numbers
+        return timing(plan)
 
     def timing(plan: WidthPlan) -> Callable[[Bench], NetworkRecord]:
         model, reference = source.at(plan), reference_of(known(), source)
@@ -93,19 +101,17 @@ def fill(
     with progress.step("measuring the latency table", TOTAL_NETWORKS) as step:
         lacking = _lacking(source.graph, known(), seed)
         step.advance(TOTAL_NETWORKS - len(lacking))
-        dense_first = (
-            (lacking[:1], lacking[1:]) if 0 in lacking else (lacking,)
-        )  # it is what the others are timed beside
-        for numbers in dense_first:
+        first = int(0 in lacking)  # the dense network comes first: it is what the others are timed beside
+        for numbers in (lacking[:first], lacking[first:]):
             for record in benches.share([partial(numbered, number) for number in numbers], progress):
+                if record is None:
+                    step.advance()
+                    continue
                 table = store.add(table, record)
                 step.advance(note=f"network {len(known().records)} of {TOTAL_NETWORKS}: {record.engine_ms:.3g} ms")
-        again = (
-            [WidthPlan.from_scores(source.graph, {}, record.widths) for record in implausible(known())]
-            if lacking
-            else []
-        )
-        for record in benches.share([partial(timing, plan) for plan in again], progress):
+        again = implausible(known()) if lacking else []
+        plans = [WidthPlan.from_scores(source.graph, {}, record.widths) for record in again]
+        for record in benches.share([partial(timing, plan) for plan in plans], progress):
             table = store.add(table, record)
             step.advance(0, note=f"timed again, as it did not fit the others: {record.engine_ms:.3g} ms")
     return known()
@@ -125,10 +131,11 @@ def _lacking(graph: ChannelGraph, known: NetworkTable, seed: int) -> list[int]:
 
 def implausible(known: NetworkTable) -> list[NetworkRecord]:
     """Return the records, at most four, that the fit to all misses by far and that were timed once; never the dense."""
+    timed = [one.widths for one in known.table.records if one.network == known.network]
     off = {
         at: abs(known.predict(record.widths).ms / record.engine_ms - 1)
         for at, record in enumerate(known.records)
-        if record is not known.dense and sum(one.widths == record.widths for one in known.table.records) == 1
+        if record is not known.dense and timed.count(record.widths) == 1
     }
     worst = sorted(off, key=lambda at: -off[at])[:4]
     return [known.records[at] for at in worst if off[at] > IMPLAUSIBLE]
@@ -136,9 +143,9 @@ def implausible(known: NetworkTable) -> list[NetworkRecord]:
 
 def reference_of(known: NetworkTable, source: NetworkSource) -> Reference | None:
     """Return the dense network with its latency in the table, or None before it was measured."""
-    if not known.records:
-        return None
-    return Reference(source.at(WidthPlan.dense(source.graph)), known.dense.engine_ms)
+    dense = WidthPlan.dense(source.graph)
+    found = next((record.engine_ms for record in known.records if record.widths == dense.widths), None)
+    return None if found is None else Reference(source.at(dense), found)
 
 
 def measure_network(
@@ -160,14 +167,13 @@ def time_networks(
     *,
     beside: Mapping[str, bytes] | None = None,
     rule: Rule | None = None,
-    tries: int = 3,
 ) -> dict[str, LayerTimes]:
     """Time networks as `Bench.layers` does; where the machine is too busy, wait and try again.
 
     Raises:
-        TableError: after `tries` the machine was still too busy for the measurement to be trusted.
+        TableError: after three tries the machine was still too busy for the measurement to be trusted.
     """
-    for number in range(tries):
+    for number in range(_TRIES):
         time.sleep(PAUSE_S * number)
         times = bench.layers(models, rule, LAYERS_S, reference, beside)
         untrusted = [found.engine.reason for found in times.values() if not found.engine.trusted]
@@ -208,9 +214,8 @@ def _plan(number: int, graph: ChannelGraph, known: NetworkTable, seed: int) -> W
         return WidthPlan.dense(graph)
     random = np.random.default_rng([seed, number])
     stepped = number > FREE_NETWORKS
-    level = ((number if not stepped else number - FREE_NETWORKS) - 0.5) / (
-        STEPPED_NETWORKS if stepped else FREE_NETWORKS
-    )
+    place, count = (number - FREE_NETWORKS, STEPPED_NETWORKS) if stepped else (number, FREE_NETWORKS)
+    level = (place - 0.5) / count
     widths = {}
     for group in graph.cuttable:
         share = np.clip(level + random.uniform(-0.45, 0.45), 0.0, 1.0)
@@ -219,11 +224,11 @@ def _plan(number: int, graph: ChannelGraph, known: NetworkTable, seed: int) -> W
     return WidthPlan.from_scores(graph, {}, widths)
 
 
-def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str, *, at_most: int = 16) -> np.ndarray:
+def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str) -> np.ndarray:
     """Return the widths of a group that no larger width undercuts, ascending, the full one always among them.
 
-    The cost is that of all layers that the group reaches, the other groups dense. Where more than `at_most` are left,
-    those are kept that lie evenly along the cost.
+    The cost is that of all layers that the group reaches, the other groups dense. Where more than `MOST_WIDTHS` are
+    left, those are kept that lie evenly along the cost.
     """
     group = graph.group(name)
     widths = group.possible
@@ -231,8 +236,8 @@ def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str, *, at_mos
     cheapest_above = np.minimum.accumulate(cost[::-1])[::-1]
     free = np.append(cost[:-1] < cheapest_above[1:] * 0.995, True)
     widths, cost = widths[free], cost[free]
-    if len(widths) > at_most:
-        marks = np.linspace(cost[0], cost[-1], at_most)
+    if len(widths) > MOST_WIDTHS:
+        marks = np.linspace(cost[0], cost[-1], MOST_WIDTHS)
         nearest = np.unique([int(np.argmin(np.abs(cost - mark))) for mark in marks])
         widths = widths[np.union1d(nearest, [0, len(widths) - 1])]
     return np.asarray(widths)
@@ -240,9 +245,8 @@ def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str, *, at_mos
 
 def group_cost(known: NetworkTable, graph: ChannelGraph, name: str, widths: np.ndarray) -> np.ndarray:
     """Return the microseconds, at each of `widths`, of all rows that the group reaches; other groups are dense."""
-    dense = {group.name: group.channels for group in graph}
+    many = {group.name: np.array(group.channels) for group in graph} | {name: widths}
     total = np.zeros(len(widths))
     for row in known.rows_of(name):
-        counts = [axis.width(dense) + axis.parts.get(name, 0) * (widths - dense[name]) for axis in row.axes]
-        total += known.row_us(row, *counts)
+        total += known.row_us(row, *(axis.widths(many) for axis in row.axes))
     return total

@@ -74,9 +74,9 @@ class Rule:
             f" {self.samples_min} samples each), until its standard error is below {self.error:.1%}, interleaved"
             f" over what is compared, after {self.warmup_s:g} s of warm-up and until steady"
             f" within {self.steady_tolerance:.0%}; a round is repeated, up to {self.retries} times, when other programs"
-            f" used more than {OTHERS_MAX:.0%} of a core that the measured one needs, or it waited for"
-            f" {WAITING_MAX:.0%} of its processor time; of samples that were interrupted (wall time above"
-            f" {self.busy_ratio:g} x processor time) the wait is left out."
+            f" used more than {OTHERS_MAX:.0%} of a core that the measured one needs, it waited for"
+            f" {WAITING_MAX:.0%} of its processor time, or heat or a quota held the processor back; of samples that"
+            f" were interrupted (wall time above {self.busy_ratio:g} x processor time) the wait is left out."
         )
 
     def to_json(self) -> dict[str, Any]:

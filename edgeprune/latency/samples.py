@@ -83,20 +83,22 @@ class Round:
     Attributes:
         samples_ms: wall time of the samples that ran through; where those are fewer than half, the processor time of
             all, which leaves out what the machine gave to others; where that says nothing, the wall time of all.
-        median_ms: their median.
         cpu_ratio: wall time over processor time of the calling thread, over all samples.
         switches: involuntary switches of the calling thread.
         others: cores that other programs kept busy, on average.
+        throttled: how often heat or a quota held the processor back meanwhile.
     """
 
     samples_ms: tuple[float, ...]
-    median_ms: float
     cpu_ratio: float
     switches: int
     others: float
+    throttled: int
 
     @classmethod
-    def of(cls, samples: Sequence[tuple[float, float, int]], others: float, rule: Rule, in_thread: bool) -> Round:
+    def of(
+        cls, samples: Sequence[tuple[float, float, int]], others: float, throttled: int, rule: Rule, in_thread: bool
+    ) -> Round:
         """Make a round of samples, each (wall ms, processor ms, switches) of the calling thread."""
         wall_ms = tuple(wall for wall, _, _ in samples)
         cpu_ms = tuple(cpu for _, cpu, _ in samples)
@@ -106,7 +108,7 @@ class Round:
             kept = through if 2 * len(through) >= len(samples) else cpu_ms
         switches = sum(cut for _, _, cut in samples)
         ratio = sum(wall_ms) / max(sum(cpu_ms), 1e-9)
-        return cls(kept, statistics.median(kept), ratio, switches, others)
+        return cls(kept, ratio, switches, others, throttled)
 
 
 def conclude(
@@ -178,15 +180,18 @@ def uncertainty(rounds: Sequence[Round], rule: Rule, beside: Sequence[Round] | N
 
 
 def is_quiet(found: Round, in_thread: bool, spare_cores: int) -> bool:
-    """Say whether a round counts: the call had its core, and other programs had enough of the rest."""
+    """Say whether a round counts: the call had its core at full clock, and other programs had enough of the rest."""
     alone = found.others <= OTHERS_MAX + spare_cores
-    return alone and (not in_thread or found.cpu_ratio <= 1 + WAITING_MAX)
+    return alone and not found.throttled and (not in_thread or found.cpu_ratio <= 1 + WAITING_MAX)
 
 
 def _reason(rounds: Sequence[Round], quiet: int, rule: Rule, in_thread: bool) -> str:
     others = statistics.median(found.others for found in rounds)
     waiting = statistics.median(found.cpu_ratio for found in rounds) - 1
+    throttled = sum(found.throttled for found in rounds)
     causes = []
+    if throttled:
+        causes.append(f"heat or a quota held the processor back {throttled} times")
     if others > OTHERS_MAX:
         causes.append(f"other programs kept {others:.1f} cores busy")
     if in_thread and waiting > WAITING_MAX:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeprune.errors import InputError, TableError
-from edgeprune.latency.store import FINGERPRINT, TableStore
+from edgeprune.latency.store import FINGERPRINT, TableStore, read_fingerprint
 from edgeprune.latency.table import SCHEMA, NetworkRecord
-from edgeprune.records import append_lines, read_json, write_json
+from edgeprune.records import append_lines, write_json
 from edgeprune.targets.target import Fingerprint
 
 
@@ -65,8 +65,7 @@ def import_tables(store: TableStore, folder: Path) -> list[SharedTable]:
 
 
 def _read_table(folder: Path) -> tuple[Fingerprint, list[NetworkRecord]]:
-    content = read_json(folder / "fingerprint.json", FINGERPRINT)
-    fingerprint = Fingerprint({name: value for name, value in content.items() if name != "schema"})
+    fingerprint = read_fingerprint(folder / "fingerprint.json")
     if fingerprint.digest != folder.name:
         raise InputError(
             f"{folder} holds the fingerprint {fingerprint.digest}: one of the two was changed",

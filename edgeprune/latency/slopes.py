@@ -49,7 +49,7 @@ class LatencyCost:
         if key not in self._known:
             staircase = self._table.table.staircase(row.key(self._full).family)
             most = [axis.width(self._full) for axis in row.axes]
-            if staircase is None or not cin or not cout:
+            if staircase is None or not row.runs(cin, cout):
                 self._known[key] = (0.0, 0.0, 0.0)
             else:
                 ins, outs = _around(cin, most[0]), _around(cout, most[1])

@@ -9,6 +9,7 @@ stands apart: to oneDNN that is a depthwise convolution, for which it has no fas
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,11 @@ class Staircase:
         residual = _kernel(at, self.points, self.reach) @ self.correction
         return np.asarray((np.maximum(trend, _LEAST_US) * np.exp(residual)).reshape(cin.shape))
 
+    def spans(self, cin: int, cout: int) -> bool:
+        """Whether both widths lie among the measured ones, so that nothing is extrapolated."""
+        at = (cin, cout)
+        return bool((self.points.min(axis=0) <= at).all() and (self.points.max(axis=0) >= at).all())
+
 
 def _features(cin: np.ndarray, cout: np.ndarray) -> np.ndarray:
     """Return the columns of the fit: rounded-up widths, their products, what ragged widths pay, one channel to one."""
@@ -83,7 +89,13 @@ def _up(width: np.ndarray, block: int) -> np.ndarray:
 
 def _kernel(one: np.ndarray, other: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """Return how much each point of `one` learns from each of `other`: little where one is ragged and the other not."""
-    distance = (((one[:, None, :] - other[None, :, :]) / reach) ** 2).sum(axis=2)
-    distance += ((one[:, None, :] % _BLOCK == 0) != (other[None, :, :] % _BLOCK == 0)).sum(axis=2) * 2.0
     alike = (one == 1).all(axis=1)[:, None] == (other == 1).all(axis=1)[None, :]
-    return np.asarray(np.exp(-0.5 * distance) * alike)
+    return np.asarray(math.prod(_nearness(one[:, axis], other[:, axis], reach[axis]) for axis in (0, 1)) * alike)
+
+
+def _nearness(one: np.ndarray, other: np.ndarray, reach: float) -> np.ndarray:
+    """Return the kernel along one axis, worked out once for each pair of widths: the points have few."""
+    (ones, at), (others, there) = (np.unique(widths, return_inverse=True) for widths in (one, other))
+    distance = ((ones[:, None] - others[None, :]) / reach) ** 2
+    distance += ((ones[:, None] % _BLOCK == 0) != (others[None, :] % _BLOCK == 0)) * 2.0
+    return np.asarray(np.exp(-0.5 * distance)[at][:, there])

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 from platformdirs import user_data_path
 
+from edgeprune.errors import InputError
 from edgeprune.latency.table import SCHEMA, LatencyTable, NetworkRecord
 from edgeprune.records import append_lines, read_json, read_lines, write_json
 from edgeprune.targets.target import Fingerprint
@@ -40,11 +41,11 @@ class TableStore:
         return LatencyTable(fingerprint, tuple(self._read(fingerprint)))
 
     def fingerprints(self) -> list[Fingerprint]:
-        """Return the fingerprints that there are tables of, by digest."""
+        """Return the fingerprints that there are tables of, by digest; what another version wrote is passed over."""
         found = []
         for path in sorted(self.root.glob("*/fingerprint.json")):
-            values = read_json(path, FINGERPRINT)
-            found.append(Fingerprint({name: value for name, value in values.items() if name != "schema"}))
+            with suppress(InputError):
+                found.append(read_fingerprint(path))
         return found
 
     def merge(self, fingerprint: Fingerprint, records: Iterable[NetworkRecord]) -> int:
@@ -84,7 +85,7 @@ class TableStore:
 
     def decide(self, fingerprint: Fingerprint, key: Mapping[str, Any], content: Mapping[str, Any]) -> None:
         """Keep what was found out for a request, so that the same request finds the same; both are JSON."""
-        with FileLock(self.folder(fingerprint) / ".lock"):
+        with self._locked(fingerprint):
             line = {"schema": DECISION, "key": dict(key), "content": dict(content)}
             append_lines(self._decisions(fingerprint), [line])
 
@@ -110,3 +111,12 @@ class TableStore:
             elif line.get("schema") == SCHEMA:
                 current.append(line)
         yield from map(NetworkRecord.from_json, current)
+
+
+def read_fingerprint(path: Path) -> Fingerprint:
+    """Return the fingerprint of the table beside `path`, its `fingerprint.json`.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    return Fingerprint({name: value for name, value in read_json(path, FINGERPRINT).items() if name != "schema"})

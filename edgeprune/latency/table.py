@@ -99,14 +99,6 @@ class NetworkRecord:
         )
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What a layer costs, and how that is known."""
-
-    us: float
-    source: Source
-
-
 @dataclass(frozen=True, eq=False)
 class LatencyTable:
     """The layers' costs on one fingerprint, from all networks that were timed on it."""
@@ -126,21 +118,17 @@ class LatencyTable:
             self._fits[family] = Staircase.fit(*np.array(samples).T) if samples else None
         return self._fits[family]
 
-    def lookup(self, key: LayerKey) -> Entry:
-        """Return a layer's cost: measured where that key was, interpolated within its family, else assumed zero."""
-        staircase = self.staircase(key.family)
-        return Entry(0.0 if staircase is None else float(staircase(key.cin, key.cout)), self.source(key))
-
     def source(self, key: LayerKey) -> Source:
-        """Return how a layer's cost is known."""
-        if self.staircase(key.family) is None:
+        """Return how a layer's cost is known: assumed where a width lies outside those measured in its family."""
+        staircase = self.staircase(key.family)
+        if staircase is None or not staircase.spans(key.cin, key.cout):
             return "assumed"
         return "measured" if (key.cin, key.cout) in self._widths[key.family] else "interpolated"
 
     def without(self, left_out: Iterable[NetworkRecord]) -> LatencyTable:
-        """Return the table without some records, for a fit that has not seen them."""
+        """Return the table without some plans, named by their last records, for a fit that has not seen them."""
         gone = {id(record) for record in left_out}
-        return LatencyTable(self.fingerprint, tuple(one for one in self.records if id(one) not in gone))
+        return LatencyTable(self.fingerprint, tuple(one for one in self._current if id(one) not in gone))
 
     @cached_property
     def _current(self) -> list[NetworkRecord]:

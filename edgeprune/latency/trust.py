@@ -31,8 +31,6 @@ CHECK_S = 30.0
 
 CHECK = Rule(warmup_s=0.2, rounds=8, rounds_max=8, retries=4)
 
-NETWORKS = 3
-
 SAME = 0.1
 """Times that differ by less than this are the same; two sessions of one quiet machine differ by up to 3 %."""
 
@@ -160,7 +158,7 @@ def chosen_networks(records: Sequence[NetworkRecord]) -> list[NetworkRecord]:
     """Return the slowest, the fastest and the middle network, as many of them as the time allows."""
     ordered = sorted(records, key=lambda record: -record.engine_ms)
     spread = [ordered[0], ordered[-1], ordered[len(ordered) // 2]]
-    distinct = list({id(record): record for record in spread}.values())[:NETWORKS]
+    distinct = {id(record): record for record in spread}.values()
     left_s = CHECK_S * (1 - _BUILDING)
     chosen: list[NetworkRecord] = []
     for record in distinct:

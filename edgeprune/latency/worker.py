@@ -195,8 +195,18 @@ def _kept_session(arguments: Json, model: bytes) -> Session:
 
 
 def _settings(arguments: Json, per_layer: bool = False) -> SessionSettings:
-    """Return how the call wants its sessions; 0 threads means one for each core of this machine."""
-    threads = int(arguments["threads"]) or len(clocks.allowed_cores())
+    """Return how the call wants its sessions; 0 threads means one for each core of this machine.
+
+    Raises:
+        InputError: more threads than cores: ONNX Runtime would start them, to wait for each other.
+    """
+    cores = len(clocks.allowed_cores())
+    threads = int(arguments["threads"]) or cores
+    if threads > cores:
+        raise InputError(
+            f"{threads} threads need as many cores; this process may use {cores}",
+            remedy=f"use --threads {cores}, or start it without taskset if that is what keeps cores from it",
+        )
     return SessionSettings(str(arguments["precision"]), threads, per_layer, bool(arguments["copies"]))
 
 

@@ -9,7 +9,6 @@ import importlib
 import importlib.util
 import shutil
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Mapping
 
 from edgeprune.errors import InputError, MissingError, nearest
@@ -25,11 +24,8 @@ class RuntimeRecord:
         title: how its makers write it.
         factory: `module:Class` of the adapter.
         import_name: the module whose presence means that the runtime is installed.
-        distribution: the package that carries its version.
         install: the command that installs it.
-        extra: EdgePrune's extra that pulls it in, empty when a plain installation does.
         precisions: those that the adapter can run; hardware may offer fewer, which a session finds by reading back.
-        times_layers: the runtime can say how long each layer took.
         suffixes: endings of the files that `save_engine` writes.
         processor: `cpu`, in threads of the calling process, or `gpu`.
         takes_types: the model's own types say what it computes in; else the precision is a setting.
@@ -41,11 +37,8 @@ class RuntimeRecord:
     title: str
     factory: str
     import_name: str
-    distribution: str
     install: str
-    extra: str
     precisions: tuple[str, ...]
-    times_layers: bool
     suffixes: tuple[str, ...]
     processor: str = "cpu"
     takes_types: bool = False
@@ -55,13 +48,6 @@ class RuntimeRecord:
     def installed(self) -> bool:
         """Say whether the runtime can be used here, without importing it."""
         return importlib.util.find_spec(self.import_name) is not None or any(map(shutil.which, self.commands))
-
-    def installed_version(self) -> str:
-        """Return the version that the package metadata gives, or an empty string when it is not installed."""
-        try:
-            return metadata.version(self.distribution)
-        except metadata.PackageNotFoundError:
-            return ""
 
 
 _RECORDS: dict[str, RuntimeRecord] = {}
@@ -120,11 +106,8 @@ register(
         title="OpenVINO",
         factory="edgeprune.runtimes.openvino:OpenVINO",
         import_name="openvino",
-        distribution="openvino",
         install="pip install openvino",
-        extra="",
         precisions=("fp32", "bf16", "fp16", "int8"),
-        times_layers=True,
         suffixes=(".xml", ".bin"),
         quantizer="nncf",
     )
@@ -135,11 +118,8 @@ register(
         title="ONNX Runtime",
         factory="edgeprune.runtimes.onnxruntime:ONNXRuntime",
         import_name="onnxruntime",
-        distribution="onnxruntime",
         install="pip install onnxruntime",
-        extra="",
         precisions=("fp32", "int8"),
-        times_layers=True,
         suffixes=(".onnx",),
         quantizer="qdq",
     )
@@ -150,11 +130,8 @@ register(
         title="TensorRT",
         factory="edgeprune.runtimes.tensorrt:TensorRT",
         import_name="tensorrt",
-        distribution="tensorrt",
         install="pip install edgeprune[tensorrt], or on a Jetson: sudo apt install python3-libnvinfer",
-        extra="tensorrt",
         precisions=("fp32", "fp16", "int8"),
-        times_layers=True,
         suffixes=(".plan",),
         processor="gpu",
         takes_types=True,

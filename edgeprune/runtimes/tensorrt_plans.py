@@ -24,7 +24,7 @@ class Kept:
 
 
 class PlanCache:
-    """Engines by model and precision, the newest up to 256 MiB, so that what is measured is what was built.
+    """Engines by model and precision, the last used up to 256 MiB, so that what is measured is what was built.
 
     Two builds of one model differ: without this the engine that is timed would not be the one that is shipped.
     """
@@ -34,7 +34,8 @@ class PlanCache:
 
     def get(self, onnx: bytes, precision: str) -> Optional[Kept]:
         """Return the engine of a model, if it was built here."""
-        return self._kept.get(_key(onnx, precision))
+        found = self._kept.get(_key(onnx, precision))
+        return self.keep(onnx, precision, found) if found else None
 
     def keep(self, onnx: bytes, precision: str, kept: Kept) -> Kept:
         """Keep an engine, in place of an older one of the same model."""

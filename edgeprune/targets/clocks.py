@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Collection, Iterator, Mapping, Sequence
 
 _CPU = Path("/sys/devices/system/cpu")
+_CGROUP = Path("/sys/fs/cgroup")
 _ISA = (
     "sse4_2",
     "avx2",
@@ -137,6 +138,13 @@ def governor() -> str:
     return ",".join(sorted({_text(path) for path in _CPU.glob("cpu[0-9]*/cpufreq/scaling_governor")} - {""}))
 
 
+def throttles() -> int:
+    """Return how often heat or a cgroup's quota held the cores back so far; what a system does not count is 0."""
+    stats = (_text(_CGROUP / "cpu.stat"), _text(_CGROUP / "cpu/cpu.stat"))  # of version 2, of version 1
+    lines = [line.partition(" ") for stat in stats for line in stat.splitlines()]
+    return sum(_heat_counts()) + sum(int(count) for name, _, count in lines if name == "nr_throttled")
+
+
 def findings() -> list[Finding]:
     """Return what about this machine makes times less repeatable, worst first. Watches the load for 0.2 s."""
     checks = (_load, _quota, _throttled, _governor, _boost, _smt, _affinity)
@@ -152,22 +160,26 @@ def _load() -> Iterator[Finding]:
 
 
 def _quota() -> Iterator[Finding]:
-    quota, period = [*_text("/sys/fs/cgroup/cpu.max").split(), "max", "100000"][:2]
+    quota, period = [*_text(_CGROUP / "cpu.max").split(), "max", "100000"][:2]
     if quota == "max":
-        quota = _text("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
-        period = _text("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+        quota = _text(_CGROUP / "cpu/cpu.cfs_quota_us")
+        period = _text(_CGROUP / "cpu/cpu.cfs_period_us")
     if quota.isdigit() and period.isdigit():
         share = int(quota) / int(period)
         yield Finding("processor time is limited by a cgroup", f"{share:g} cores", "start the container without --cpus")
 
 
 def _throttled() -> Iterator[Finding]:
-    counts = [_text(path) for path in _CPU.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
-    total = sum(int(count) for count in counts if count.isdigit())
+    total = sum(_heat_counts())
     if total:
         yield Finding(
             "cores have been throttled by heat", f"{total} times since the start", "cool it and measure again"
         )
+
+
+def _heat_counts() -> list[int]:
+    counts = [_text(path) for path in _CPU.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
+    return [int(count) for count in counts if count.isdigit()]
 
 
 def _governor() -> Iterator[Finding]:

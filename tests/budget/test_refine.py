@@ -28,7 +28,7 @@ class Biased(SimulatedBench):
 
     def layers(self, models: Mapping[str, bytes], *options: Any, **more: Any) -> dict[str, LayerTimes]:
         return {
-            name: LayerTimes(found.rows, measurement(found.engine.median_ms * 1.07), {})
+            name: LayerTimes(found.rows, measurement(found.engine.median_ms * 1.07))
             for name, found in super().layers(models, *options, **more).items()
         }
 

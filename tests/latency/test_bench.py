@@ -41,7 +41,18 @@ def test_times_layers_of_every_model(bench: Bench) -> None:
     for times in found.values():
         assert "layer1.0.conv2" in {node for row in times.rows for node in row.nodes}
         assert times.engine.median_ms > 0
-        assert times.properties["precision"] == "fp32"
+
+
+def test_what_others_are_timed_beside_is_quantized_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(Bench, "_as_int8", lambda self, model, images: made.append(model) or model)
+    dense = residual(32)
+    with open_bench("openvino", precision="int8") as bench:
+        for width in range(1, 21):
+            assert bench.typed(dense) == dense
+            bench.typed(residual(width))
+    assert made.count(dense) == 1
+    assert len(made) == 21
 
 
 def test_runs_a_model_over_rows(bench: Bench) -> None:

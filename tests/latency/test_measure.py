@@ -23,8 +23,10 @@ def quiet(*wall_ms: float) -> Round:
     return made([(wall, wall, 0) for wall in wall_ms])
 
 
-def made(samples: list[tuple[float, float, int]], others: float = 0.0, in_thread: bool = True) -> Round:
-    return Round.of(samples, others, RULE, in_thread)
+def made(
+    samples: list[tuple[float, float, int]], others: float = 0.0, in_thread: bool = True, throttled: int = 0
+) -> Round:
+    return Round.of(samples, others, throttled, RULE, in_thread)
 
 
 def test_the_median_is_over_the_samples_near_the_fastest() -> None:
@@ -136,7 +138,6 @@ def test_interrupted_samples_do_not_count() -> None:
     # The second took ten times its processor time, the third was switched away from.
     samples = [(1.0, 1.0, 0), (10.0, 1.0, 0), (1.5, 1.5, 1), (1.02, 1.02, 0)]
     assert made(samples).samples_ms == (1.0, 1.02)
-    assert made(samples).median_ms == 1.01
     assert made(samples, in_thread=False).samples_ms == (1.0, 10.0, 1.5, 1.02)
     assert made(samples).cpu_ratio == pytest.approx(13.52 / 4.52)
     assert made(samples).switches == 1
@@ -156,6 +157,21 @@ def test_too_few_quiet_rounds_are_not_trusted_and_say_why() -> None:
     assert not found.trusted
     assert found.reason == "only 0 of 4 rounds were quiet, 2 are needed: other programs kept 1.5 cores busy"
     assert found.median_ms == 1.0
+
+
+def test_a_round_in_which_the_processor_was_held_back_does_not_count(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([7, 9, 9, 9, 9, 9])  # twice in the first round
+    monkeypatch.setattr("edgeprune.latency.measure.throttles", lambda: next(counts))
+    rule = Rule(warmup_s=0.0, samples_min=2, round_s=0.005, rounds=2, rounds_max=2, retries=1)
+    found = measure({"call": clock.call(1.0, 1.0)}, rule)["call"]
+    assert (found.trusted, found.rounds) == (True, 3)
+    held = made([(1.0, 1.0, 0)], throttled=2)
+    assert not is_quiet(held, True, 0)
+    assert conclude([held], [False], RULE).reason.endswith(
+        "are needed: heat or a quota held the processor back 2 times"
+    )
 
 
 def test_interruptions_are_named() -> None:

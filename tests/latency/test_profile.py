@@ -1,19 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.errors import TableError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.latency import profile
+from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.predict import NetworkTable
-from edgeprune.latency.profile import fill, group_cost, useful_widths
+from edgeprune.latency.profile import fill, group_cost, reference_of, useful_widths
 from edgeprune.latency.store import TableStore
+from edgeprune.latency.table import LatencyTable
 from tests.simulated import SimulatedBench, Wide
 
 
@@ -45,6 +50,16 @@ def test_predicts_networks_that_it_has_not_seen(blueprint: Blueprint, table: Net
     assert table.error < 0.1
 
 
+def test_the_band_holds_networks_on_both_sides(table: NetworkTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every network takes twice what is predicted of it, so the band goes up to twice the prediction."""
+    monkeypatch.setattr(NetworkTable, "predict_ms", lambda self, widths: np.ones(len(widths)))
+    records = tuple(replace(record, engine_ms=2.0) for record in table.records)
+    off = NetworkTable(LatencyTable(table.table.fingerprint, records), table.network, table.nodes)
+    assert off.error == pytest.approx(1.0)
+    found = off.predict(off.dense.widths)
+    assert (found.low_ms, found.high_ms) == pytest.approx((found.ms / 2, found.ms * 2))
+
+
 def test_the_rows_add_up_to_the_engine(table: NetworkTable) -> None:
     for record in table.records:
         assert record.layers_us + record.inserted_us == pytest.approx(record.engine_ms * 1000)
@@ -67,6 +82,49 @@ def test_a_second_run_measures_nothing(blueprint: Blueprint, tmp_path: Path) -> 
     fill(blueprint, second, TableStore(tmp_path))  # type: ignore[arg-type]
     assert first.built == 1 + profile.FREE_NETWORKS + profile.STEPPED_NETWORKS
     assert second.built == 0
+
+
+def test_a_network_of_few_plans_has_each_measured_once(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3)).eval()
+    few = Blueprint(model, trace(model, torch.zeros(1, 3, 8, 8)))
+    built = []
+    for _ in range(2):
+        bench = SimulatedBench()
+        table = fill(few, bench, TableStore(tmp_path))  # type: ignore[arg-type]
+        built.append(bench.built)
+    assert built == [4, 0]
+    assert sorted(record.widths["0"] for record in table.records) == [1, 2, 3, 4]
+
+
+class Disturbed(SimulatedBench):
+    """Sees its fifth network at twice its time."""
+
+    def layers(self, models: Any, *rest: Any, **more: Any) -> dict[str, LayerTimes]:
+        found = super().layers(models, *rest, **more)
+        times = found["network"]
+        if self.built == 5:
+            twice = replace(times.engine, median_ms=2 * times.engine.median_ms)
+            found["network"] = replace(times, engine=twice)
+        return found
+
+
+def test_what_does_not_fit_the_others_is_timed_again(blueprint: Blueprint, tmp_path: Path) -> None:
+    """Also where a network of another input size, which has groups of the same names, was measured at those widths."""
+    model = Wide().eval()
+    store = TableStore(tmp_path)
+    fill(Blueprint(model, trace(model, torch.zeros(1, 3, 6, 6))), SimulatedBench(), store)  # type: ignore[arg-type]
+    table = fill(blueprint, Disturbed(), store)  # type: ignore[arg-type]
+    for record in table.records:
+        plan = WidthPlan.from_scores(blueprint.graph, {}, record.widths)
+        assert record.engine_ms == SimulatedBench().measure({"x": blueprint.at(plan)})["x"].median_ms
+
+
+def test_networks_are_timed_beside_the_dense_one_alone(blueprint: Blueprint, table: NetworkTable) -> None:
+    reference = reference_of(table, blueprint)
+    assert reference is not None
+    assert reference.ms == table.dense.engine_ms
+    without = NetworkTable(table.table.without([table.dense]), table.network, table.nodes)
+    assert reference_of(without, blueprint) is None
 
 
 def test_a_busy_device_is_given_up_on_and_leaves_the_table_alone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,3 +56,10 @@ def test_what_was_asked_is_known() -> None:
 def test_what_was_never_measured_or_is_gone_costs_nothing() -> None:
     assert LatencyCost(table(known=False), 1.0)({"b": 8}) == (0.01, {"b": 0.0})
     assert LatencyCost(table(), 1.0)({"b": 0}) == (0.01, {"b": 0.0})
+
+
+def test_what_joins_two_tensors_stays_where_one_of_them_is_gone() -> None:
+    joined = table()
+    joined.rows = (replace(joined.rows[0], joins=True),)
+    # 2 us are left of it: nothing comes in on the first side.
+    assert LatencyCost(joined, 0.1)({"a": 0, "b": 16})[0] == pytest.approx((10 + 1.5 * 2) / 100)

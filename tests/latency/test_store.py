@@ -12,6 +12,7 @@ import pytest
 
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import NetworkRecord
+from edgeprune.records import append_lines, write_json
 from edgeprune.targets.target import Fingerprint
 
 FINGERPRINT = Fingerprint({"runtime": "test"})
@@ -48,6 +49,15 @@ def test_a_killed_writer_loses_at_most_the_record_it_was_at(
         widths = [one.widths["conv1"] for one in TableStore().load(FINGERPRINT).records]
         assert widths == list(range(len(widths))), "every record once, in order"
         assert said < len(widths) <= said + 2, "all that was said to be stored is there"
+
+
+def test_what_another_version_wrote_is_passed_over(tmp_path: Path) -> None:
+    store = TableStore(tmp_path)
+    store.add(store.load(FINGERPRINT), record(1))
+    write_json(tmp_path / "0123456789ab/fingerprint.json", "edgeprune.fingerprint/2", {"runtime": "test"})
+    append_lines(store.folder(FINGERPRINT) / "networks.jsonl", [{"schema": "edgeprune.network/2", "network": "net"}])
+    assert store.fingerprints() == [FINGERPRINT]
+    assert store.load(FINGERPRINT).records == (record(1),)
 
 
 def test_what_is_retired_is_passed_over_and_other_networks_stay(tmp_path: Path) -> None:

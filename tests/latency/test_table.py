@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,13 +47,24 @@ def test_a_write_torn_by_a_kill_loses_that_record_alone(tmp_path: Path) -> None:
     assert store.load(HERE).records == (record(8), record(24))
 
 
-def test_an_entry_says_how_it_is_known() -> None:
+def test_a_time_says_how_it_is_known() -> None:
     table = LatencyTable(HERE, (record(8, 3.0), record(16, 6.0)))
     key = record(8).rows[0].key
-    assert table.lookup(key).source == "measured"
-    assert table.lookup(key).us == pytest.approx(3.0, rel=0.1)
-    assert table.lookup(LayerKey(key.op, key.detail, key.size, 4, 12)).source == "interpolated"
-    assert table.lookup(LayerKey("MaxPool", "", (8, 8), 4, 4)).source == "assumed"
+    staircase = table.staircase(key.family)
+    assert staircase is not None
+    assert float(staircase(4, 8)) == pytest.approx(3.0, rel=0.1)
+    assert table.source(key) == "measured"
+    assert table.source(replace(key, cout=12)) == "interpolated"
+    for cin, cout in ((4, 7), (4, 17), (3, 12), (5, 12)):  # measured: (4, 8) and (4, 16)
+        assert table.source(replace(key, cin=cin, cout=cout)) == "assumed"
+    assert table.source(LayerKey("MaxPool", "", (8, 8), 4, 4)) == "assumed"
+
+
+def test_what_is_left_out_is_gone_with_what_was_measured_of_it_before() -> None:
+    before, other, now = record(8, 3.0), record(16, 6.0), record(8, 4.0)
+    table = LatencyTable(HERE, (before, other, now))
+    assert table.of("net") == [now, other]
+    assert table.without([now]).records == (other,)
 
 
 def test_one_network_is_told_from_another() -> None:

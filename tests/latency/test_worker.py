@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ from edgeprune.latency import worker
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.samples import Measurement
 from edgeprune.runtimes.base import LayerTime
-from edgeprune.runtimes.registry import find_record
 from edgeprune.targets.clocks import Finding, allowed_cores
 from tests.onnx_models import residual, scale_and_shift
 
@@ -32,9 +32,15 @@ def stored(folder: Path, **models: bytes) -> dict[str, Path]:
 def test_describes_the_machine_and_the_runtime(arguments: dict[str, object], tmp_path: Path) -> None:
     found = worker.describe(arguments, stored(tmp_path, model=residual()), tmp_path)
     assert found["hardware"]["arch"]
-    assert found["runtime_version"] == find_record(str(arguments["runtime"])).installed_version()
+    assert found["runtime_version"] == metadata.version(str(arguments["runtime"]))
     assert found["properties"]["threads"] == "1"
     assert found["affinity"]
+
+
+def test_there_are_no_more_threads_than_cores(arguments: dict[str, object], tmp_path: Path) -> None:
+    more = len(allowed_cores()) + 1
+    with pytest.raises(InputError, match=f"{more} threads need as many cores; this process may use {more - 1}"):
+        worker.measure({**arguments, "threads": more}, stored(tmp_path, model=residual()), tmp_path)
 
 
 def test_examines_the_machine(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,19 @@ def test_reads_the_quota_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None
     assert [finding.value for finding in clocks._quota()] == ["1.5 cores"]
     texts["/sys/fs/cgroup/cpu.max"] = "max 100000"
     assert list(clocks._quota()) == []
+
+
+def test_counts_how_often_the_cores_were_held_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for path, text in {
+        "cpu0/thermal_throttle/core_throttle_count": "3\n",
+        "cpu1/thermal_throttle/core_throttle_count": "4\n",
+        "cpu.stat": "usage_usec 51\nnr_periods 20\nnr_throttled 5\nthrottled_usec 900\n",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    monkeypatch.setattr(clocks, "_CPU", tmp_path)
+    monkeypatch.setattr(clocks, "_CGROUP", tmp_path)
+    assert clocks.throttles() == 3 + 4 + 5
 
 
 def test_names_a_governor_that_saves_power(monkeypatch: pytest.MonkeyPatch) -> None:
