@@ -42,7 +42,7 @@ from edgeprune.training.bypass import Bypassed, add_bypasses, bypassed
 from edgeprune.training.groups import parameter_groups
 from edgeprune.training.images import stream_seed
 from edgeprune.training.lapp_network import mask_norms, remove_filters, unmask_norms
-from edgeprune.training.lapp_units import Unit, channel_macs, filter_macs, inner_units, prunable
+from edgeprune.training.lapp_units import Unit, channel_macs, filter_macs, inner_units, prunable, refuse_unreachable
 from edgeprune.training.methods import Change, Plain
 from edgeprune.training.recipe import Recipe
 from edgeprune.training.thresholds import Cost, land, relative_sizes
@@ -137,13 +137,7 @@ class Lapp(Plain):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(recipe.seed))
             dense = self._build(model)
-        floor = {name: unit.floor for name, unit in self._units.items()}
-        land(
-            {name: torch.zeros(width) for name, width in self._widths(model).items()},
-            floor,
-            self._costs,
-            self._asked.target,
-        )
+        refuse_unreachable(model, self._units, self._costs, self._asked.target, self._asked.removes, self._asked.bypass)
         self._dense = dense
         for name, layer in bypassed(model).items():
             if name in {unit.layer for unit in self._units.values()}:
@@ -222,7 +216,7 @@ class Lapp(Plain):
     def _build(self, model: nn.Module) -> ChannelGraph:
         """Put the bypasses in, and find what has a threshold and what everything costs."""
         plain = trace(model, self._inputs)
-        self._layers = list(prunable(model, plain))
+        self._layers = list(prunable(model, plain, self._asked.bypass))
         add_bypasses(model, tuple(self._layers), self._asked.bypass)
         graph = trace(model, self._inputs)
         dense = plain.macs()
@@ -236,7 +230,7 @@ class Lapp(Plain):
         if not self._units:
             raise InputError(
                 f"{type(model).__name__} has no convolution that LAPP could prune by {self._asked.removes}",
-                remedy="use a network of convolutions with kernels above 1x1, or another method",
+                remedy="use --removes channels with --bypass none, or another --method",
             )
         return graph
 

@@ -21,7 +21,7 @@ def with_bypasses(model: nn.Module, example_inputs: Any, kind: str) -> nn.Module
     """Return a copy of the network as LAPP trains it, bypasses drawn anyhow: its layers' costs can be measured."""
     wide = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]):
-        add_bypasses(wide, prunable(wide, trace(wide, example_inputs)), kind)
+        add_bypasses(wide, prunable(wide, trace(wide, example_inputs), kind), kind)
     return wide
 
 

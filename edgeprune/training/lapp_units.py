@@ -9,9 +9,11 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from edgeprune.errors import BudgetError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.training.bypass import bypassed
 from edgeprune.training.thresholds import Cost
+from edgeprune.units import format_percent
 
 
 @dataclass(frozen=True)
@@ -23,26 +25,33 @@ class Unit:
     floor: int
 
 
-def prunable(model: nn.Module, graph: ChannelGraph) -> tuple[str, ...]:
-    """Return the convolutions that get a bypass: kernels above 1x1, not grouped, not the first of the network."""
+def prunable(model: nn.Module, graph: ChannelGraph, bypass: str) -> tuple[str, ...]:
+    """Return the convolutions that get a threshold: not grouped, not the first of the network.
+
+    Those with a kernel of 1x1 only without bypasses, which would cost as much as they do.
+    """
     order = [layer.name for layer in graph.layers if "#" not in layer.name]
     convs = [name for name in order if isinstance(model.get_submodule(name), nn.Conv2d)]
     shared = {layer.name.partition("#")[0] for layer in graph.layers if "#" in layer.name}
     found = []
     for name in convs[1:]:
         conv: Any = model.get_submodule(name)
-        if max(conv.kernel_size) > 1 and conv.groups == 1 and name not in shared:
+        if (max(conv.kernel_size) > 1 or bypass == "none") and conv.groups == 1 and name not in shared:
             found.append(name)
     return tuple(found)
 
 
 def inner_units(model: nn.Module, graph: ChannelGraph) -> dict[str, Unit]:
-    """Return the groups that one convolution with a bypass makes, and nothing else is added to."""
-    layers, found = bypassed(model), {}
+    """Return the groups that one convolution with a threshold makes, and nothing else is added to.
+
+    Depthwise convolutions may pass the channels on, where a norm behind each of them masks what they add.
+    """
+    layers, found, norm_of = bypassed(model), {}, dict(graph.foldable)
     for group in graph.cuttable:
         makers = {slot.module for slot in group.slots if graph.outputs.get(slot.tensor) == slot.dim}
         own = [name for name in layers if f"{name}.conv" in makers]
         rest = {maker for maker in makers for name in own if not maker.startswith(f"{name}.")}
+        rest -= {maker for maker in rest if _is_depthwise(model.get_submodule(maker)) and maker in norm_of}
         if len(own) == 1 and not rest and group.parts == 1:
             norms = [name for name in group.modules if not name.startswith(f"{own[0]}.")]
             norms = [name for name in norms if isinstance(model.get_submodule(name), _BatchNorm)]
@@ -50,6 +59,10 @@ def inner_units(model: nn.Module, graph: ChannelGraph) -> dict[str, Unit]:
             if norms and all(graph.shapes[f"{name}.running_mean"] == (group.channels,) for name in norms):
                 found[group.name] = Unit(own[0], tuple(norms), max(1, group.least))
     return found
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels
 
 
 def filter_macs(graph: ChannelGraph, dense_widths: Mapping[str, int], dense: int) -> Cost:
@@ -82,3 +95,25 @@ def channel_macs(graph: ChannelGraph, dense: int) -> Cost:
         return total / dense, slopes
 
     return cost
+
+
+def refuse_unreachable(
+    model: nn.Module, units: Mapping[str, Unit], cost: Cost, target: float, removes: str, bypass: str
+) -> None:
+    """Refuse a target that even the fewest filters miss, before anything is trained.
+
+    Raises:
+        BudgetError: with what LAPP may prune there, and what would reach further.
+    """
+    least = cost({name: unit.floor for name, unit in units.items()})[0]
+    if least <= target:
+        return
+    ways = [f"ask for {format_percent(least)} or more"]
+    ways += ["--bypass depthwise or none"] * (bypass != "none")
+    ways += ["--removes channels"] * (removes == "filters")
+    raise BudgetError(
+        f"LAPP has thresholds in {len(units)} layers of {type(model).__name__} ({', '.join(units)}); with the fewest "
+        f"{removes} there it still costs {format_percent(least)} of the dense network"
+        f"{', its bypasses included' * (bypass != 'none')}, and {format_percent(target)} were asked for",
+        remedy=f"{', or '.join(ways)}, or --method rni or slimming, which reach all groups",
+    )

@@ -65,7 +65,7 @@ def macs(model: nn.Module) -> int:
 def test_body_convolutions_get_bypasses_and_these_are_counted() -> None:
     model = network()
     assert macs(model) == DENSE
-    names = prunable(model, trace(model, INPUT))
+    names = prunable(model, trace(model, INPUT), "pointwise")
     assert names == ("conv1", "conv2")
     add_bypasses(model, names, "pointwise")
     assert macs(model) == DENSE + 2 * BYPASS
@@ -241,9 +241,40 @@ def test_another_cost_decides_what_goes() -> None:
     assert bypassed(done.model)["conv1"].conv.out_channels == 4
 
 
+class Inverted(nn.Module):
+    """A stem, then 1x1 to twelve channels, depthwise, 1x1 back to four, a norm behind each, and a residual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 1)
+        self.expand, self.expanded = nn.Conv2d(4, 12, 1, bias=False), nn.BatchNorm2d(12)
+        self.depthwise, self.passed = nn.Conv2d(12, 12, 3, padding=1, groups=12, bias=False), nn.BatchNorm2d(12)
+        self.project, self.projected = nn.Conv2d(12, 4, 1, bias=False), nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        inner = self.passed(self.depthwise(self.expanded(self.expand(x)).relu())).relu()
+        result: Tensor = self.head((x + self.projected(self.project(inner))).mean((2, 3)))
+        return result
+
+
+def test_without_bypasses_pointwise_layers_lose_channels_through_depthwise_ones() -> None:
+    # A channel of the twelve costs 4 (expand) + 9 (depthwise) + 4 (project) at 16 positions; the rest is 4 * 16 for
+    # the stem and 8 for the head: 72 + 12 * 272 = 3336. Half of it, 1668, leaves room for 5.87 channels.
+    method = lapp(0.5, removes="channels", bypass="none")
+    done = fit(Inverted(), two_colours(), RECIPE, method)
+    assert done.model.get_submodule("depthwise").weight.shape[0] == 5
+    assert bypassed(done.model)["expand"].conv.out_channels == 5
+    assert bypassed(done.model)["project"].conv.in_channels == 5
+
+
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(BudgetError, match=r"its bypasses included, and 5\.0 % were asked for"):
+    with pytest.raises(
+        BudgetError, match=r"thresholds in \d layers of .*its bypasses included, .* 5\.0 % were asked"
+    ) as few:
         lapp(0.05).start(network(), RECIPE, 4)
+    assert "--bypass depthwise or none, or --removes channels" in str(few.value.remedy)
     with pytest.raises(InputError, match=r"target 1.5 is not in"):
         lapp(1.5)
     with pytest.raises(InputError, match="can't remove 'layers'"):

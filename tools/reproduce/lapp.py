@@ -115,7 +115,7 @@ def _dense(network: str, seed: int) -> nn.Module:
 def _bypass_alone(network: str, seed: int) -> nn.Module:
     """Return the network with its bypasses in place of the convolutions that LAPP would prune."""
     model = _dense(network, seed)
-    layers = list(prunable(model, trace(model, torch.zeros(INPUTS[network]))))
+    layers = list(prunable(model, trace(model, torch.zeros(INPUTS[network])), "pointwise"))
     torch.manual_seed(seed)
     return rebuild(model, {"bypass": "pointwise", "layers": layers, "filters": {name: [] for name in layers}})
 
