@@ -15,7 +15,7 @@ from edgeprune import usercode
 from edgeprune.errors import InputError, nearest
 from edgeprune.targets.devices import check_reach
 from edgeprune.targets.target import Target, find_target
-from edgeprune.units import LatencyBudget
+from edgeprune.units import LatencyBudget, format_shape
 
 AUTO = "auto"
 """The precision that leaves the choice to the budget."""
@@ -191,9 +191,8 @@ def check_input(shape: tuple[int, ...] | None, mean: tuple[float, ...] | None, s
         InputError: with what was seen.
     """
     if shape is not None and (len(shape) < 2 or shape[0] != 1):
-        text = "x".join(map(str, shape))
         raise InputError(
-            f"input {text} is not one sample with its batch dimension",
+            f"input {format_shape(shape)} is not one sample with its batch dimension",
             remedy="latency is that of one sample: write it like 1x3x224x224",
         )
     if (mean is None) != (std is None):

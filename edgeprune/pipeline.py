@@ -52,7 +52,7 @@ from edgeprune.pruning.slim import slim, slim_error
 from edgeprune.records import write_json
 from edgeprune.report.facts import EVIDENCE, PAGE
 from edgeprune.report.publish import publish
-from edgeprune.request import input_digests
+from edgeprune.request import input_digests, kept_request
 from edgeprune.shipping import ship, versions
 from edgeprune.targets.target import find_target
 from edgeprune.teach import teach
@@ -103,7 +103,8 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
         if job.dry_run:
             return Result({**planned, **choice})
         progress.say(announcement(planned, out, _epochs(ready)))
-        with Workspace(out, _identity(asked, ready.subject), resume=job.resume, force=job.force) as work:
+        request = kept_request(asked, ready.subject)
+        with Workspace(out, request, resume=job.resume, force=job.force) as work:
             baseline = work.once("baseline", lambda: _baseline(ready, job, progress))
             attempts: list[Mapping[str, Any]] = []
             for attempt in range(1, job.rounds + 1):
@@ -142,8 +143,8 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
             write_manifest(
                 bundle,
                 {
-                    "source": _source(job, ready.subject),
-                    "job": _identity(asked, ready.subject),
+                    "source": ready.subject.source(),
+                    "job": request,
                     "inputs": input_digests(job),
                     "versions": versions(),
                     "result": document,
@@ -281,45 +282,3 @@ def _recovered(
             progress=progress,
         )
     return small, evaluate(small, data, progress=progress)
-
-
-def _source(job: Job, subject: Subject) -> dict[str, Any]:
-    """Return what it takes to load the bundle's network again."""
-    return {
-        "model": subject.origin,
-        "submodule": subject.submodule,
-        "input": "x".join(map(str, subject.input_shape)),
-        "mean": job.mean,
-        "std": job.std,
-    }
-
-
-def _identity(job: Job, subject: Subject) -> dict[str, Any]:
-    """Return what makes two runs the same: the request and the hashes of what it names."""
-    return {
-        "model": job.model,
-        "weights": str(job.weights) if job.weights else None,
-        "data": job.data,
-        "input": "x".join(str(size) for size in subject.input_shape),
-        "submodule": subject.submodule,
-        "mean": list(job.mean) if job.mean else None,
-        "std": list(job.std) if job.std else None,
-        "target": job.target,
-        "latency": str(job.latency),
-        "precision": job.precision,
-        "threads": job.threads,
-        "devices": list(job.devices),
-        "seed": job.seed,
-        "epochs": job.epochs,
-        "max_drop": job.max_drop,
-        "lock": list(job.lock),
-        "allow_inexact": job.allow_inexact,
-        "align": job.align,
-        "rounds": job.rounds,
-        "criterion": job.criterion,
-        "strategy": job.strategy,
-        "max_params": job.max_params,
-        "max_size": job.max_size,
-        "model_digest": subject.digest,
-        "data_digest": subject.data.digest if subject.data is not None else None,
-    }

@@ -38,6 +38,7 @@ from edgeprune.pruning.sensitivity import measured_losses, values_from_losses
 from edgeprune.pruning.verify import verified
 from edgeprune.targets.target import find_target
 from edgeprune.training.images import Batch
+from edgeprune.trainjob import TrainJob
 
 CALIBRATION_IMAGES = 512
 TRAINED = "trained"
@@ -185,7 +186,7 @@ def traced(
         with progress.step(f"looking at {' and '.join(job.devices)}"):
             benches.check()  # before the network is loaded: a device that is not there costs no minute
         with progress.step("loading and tracing the network"):
-            subject = subject or _subject(job)
+            subject = subject or subject_of(job)
             _check_images(job, benches.first, subject)
             steps.done("load")
             graph, criterion = _scored_by(job, subject, _traced(job, subject))
@@ -252,7 +253,8 @@ def _values(
         return guessed
     assert subject.data is not None
     widths = {group.name: group.channels for group in graph.cuttable}
-    asked = [subject.digest, subject.data.digest, criterion, job.seed, widths, version("edgeprune")]
+    images = [subject.data.digest, subject.mean, subject.std]
+    asked = [subject.digest, images, criterion, job.seed, widths, version("edgeprune")]
     name = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
     losses = measured_losses(
         subject.model,
@@ -264,6 +266,25 @@ def _values(
         progress=progress,
     )
     return values_from_losses(graph, guessed, losses) if losses else guessed
+
+
+def subject_of(job: Job | TrainJob) -> Subject:
+    """Load the network and the data that a job names.
+
+    Raises:
+        InputError: a name, a file or a shape that does not fit.
+        MissingError: a package that the model or the data need.
+    """
+    return load_subject(
+        job.model,
+        weights=job.weights,
+        input_shape=job.input_shape,
+        submodule=job.submodule if isinstance(job, Job) else "",
+        data=job.data,
+        mean=job.mean,
+        std=job.std,
+        seed=job.seed,
+    )
 
 
 def measured_now(bench: Bench, blueprint: Blueprint) -> Measurement:
@@ -279,16 +300,3 @@ def measured_now(bench: Bench, blueprint: Blueprint) -> Measurement:
             remedy="stop what else runs on the device (edgeprune doctor shows it) and try again",
         )
     return dense
-
-
-def _subject(job: Job) -> Subject:
-    return load_subject(
-        job.model,
-        weights=job.weights,
-        input_shape=job.input_shape,
-        data=job.data,
-        mean=job.mean,
-        std=job.std,
-        seed=job.seed,
-        submodule=job.submodule,
-    )

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 import edgeprune
-from edgeprune import api, pipeline, prepare, shipping
+from edgeprune import api, decision, pipeline, prepare, shipping
 from edgeprune.errors import BudgetError, InputError, TableError
 from edgeprune.job import Job
 from edgeprune.progress import SILENT, Silent
@@ -369,3 +370,11 @@ def test_the_same_seed_and_table_give_the_same_plan(tmp_path: Path, network: str
     assert device.built == built + 1, "only the layers of the shipped engine are timed again"
     pipeline.export(job(tmp_path, network, out=tmp_path / "third", seed=1))
     assert device.built > built + 2, "another seed is another request"
+
+
+def test_another_normalisation_is_another_request(tmp_path: Path, network: str) -> None:
+    with prepare.prepare(job(tmp_path, network), SILENT) as ready:
+        before = decision._reasons(ready)
+        ready.subject = replace(ready.subject, mean=(0.5,), std=(0.25,))
+        after = decision._reasons(ready)
+    assert {name for name in after if after[name] != before[name]} == {"normalisation"}

@@ -123,9 +123,7 @@ def test_groups_that_training_said_nothing_about_stay_unless_another_criterion_i
     tmp_path: Path, network: str
 ) -> None:
     pipeline.train(job(tmp_path, network, "rni"))
-    subject = load_subject(
-        network, weights=tmp_path / "checkpoint", input_shape=None, data=None, mean=None, std=None, seed=0
-    )
+    subject = load_subject(network, weights=tmp_path / "checkpoint")
     graph = trace(subject.model, subject.example_inputs)
     asked = Job(network, "openvino")
     whole, criterion = prepare._scored_by(asked, subject, graph)
