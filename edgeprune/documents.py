@@ -68,7 +68,7 @@ def export_document(
     }
 
 
-def planned_document(ready: Prepared, budget: LatencyBudget, solution: Solution, lowest: Solution) -> dict[str, Any]:
+def planned_document(ready: Prepared, solution: Solution, lowest: Solution) -> dict[str, Any]:
     """Return `edgeprune.export/1` of a dry run: status `planned`, nothing measured but the dense network."""
     plan = ready.choice.plan(solution.widths)
     dense_ms = ready.dense_ms
@@ -80,7 +80,7 @@ def planned_document(ready: Prepared, budget: LatencyBudget, solution: Solution,
         "fingerprint": dict(ready.bench.fingerprint().to_json()),
         "bundle": None,
         "latency_ms": {
-            "budget": budget.of(dense_ms),
+            "budget": ready.budget.of(dense_ms),
             "dense": dense_ms,
             "predicted": predicted.ms * ready.drift,
             "measured": None,

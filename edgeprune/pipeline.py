@@ -36,7 +36,7 @@ from edgeprune.documents import (
     tables_document,
     verify_document,
 )
-from edgeprune.errors import BudgetError, TableError
+from edgeprune.errors import BudgetError, OverBudgetError, TableError
 from edgeprune.evidence import evidence
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.job import AUTO, Job, default_out
@@ -44,7 +44,7 @@ from edgeprune.latency.bench import Reference, open_bench
 from edgeprune.latency.sharing import export_tables, import_tables
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import check_table
-from edgeprune.precision import settle
+from edgeprune.precision import Settled, settle
 from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare, traced
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.compensate import compensate
@@ -53,7 +53,7 @@ from edgeprune.records import write_json
 from edgeprune.report.facts import EVIDENCE, PAGE
 from edgeprune.report.publish import publish
 from edgeprune.request import input_digests, kept_request
-from edgeprune.shipping import ship, versions
+from edgeprune.shipping import Shipped, ship, versions
 from edgeprune.targets.target import find_target
 from edgeprune.teach import teach
 from edgeprune.training.loop import Recipe, evaluate, recover
@@ -61,7 +61,7 @@ from edgeprune.trainjob import TrainJob
 from edgeprune.units import LatencyBudget
 from edgeprune.verification.onboard import read_verdict
 from edgeprune.verification.recheck import recheck, recheck_of
-from edgeprune.verification.verdict import judge
+from edgeprune.verification.verdict import Verdict, judge
 
 DEFAULT_EPOCHS = 3
 
@@ -89,57 +89,32 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
     """
     assert job.latency is not None, "the command line sees to it"
     out = job.out or default_out(job.model, job.target)
-    asked, latency, settled, scores = job, job.latency, None, None
-    if job.precision == AUTO:
-        settled = settle(job, progress, subject)
-        job, latency, subject, scores = settled.job, settled.latency, settled.subject, settled.scores
-    with prepare(job, progress, subject, scores=scores) as ready:
+    settled = _settled(job, out, progress, subject) if job.precision == AUTO else Settled(job, subject)
+    with prepare(settled.job, progress, settled.subject, scores=settled.scores) as ready:
         found = search(ready.choice, ready.table)
-        (solution,) = foretold(ready, [latency], found)
+        (solution,) = foretold(ready, [ready.budget], found)
         if isinstance(solution, BudgetError):
             raise solution
-        planned = planned_document(ready, latency, solution, found.fastest())
-        choice = {"precision": settled.to_json()} if settled else {}
+        planned = planned_document(ready, solution, found.fastest())
+        choice = {"precision": settled.to_json()} if settled.trials else {}
         if job.dry_run:
             return Result({**planned, **choice})
         progress.say(announcement(planned, out, _epochs(ready)))
-        request = kept_request(asked, ready.subject)
+        request = kept_request(job, ready.subject)
         with Workspace(out, request, resume=job.resume, force=job.force) as work:
-            baseline = work.once("baseline", lambda: _baseline(ready, job, progress))
-            attempts: list[Mapping[str, Any]] = []
-            for attempt in range(1, job.rounds + 1):
-                aim_ms = baseline["budget_ms"] * TIGHTEN ** (attempt - 1)
-                with ready.timed("choose"):
-                    chosen = work.once(f"plan-{attempt}", lambda: decide(ready, aim_ms, progress))  # noqa: B023
-                attempts.append(chosen)
-                plan = WidthPlan.from_json(ready.graph, chosen["plan"])
-                with ready.timed("cut"):
-                    small = slim(ready.subject.model, plan)
-                    difference = slim_error(ready.subject.model, plan, small) if plan.exact else None
-                with ready.timed("recover"):
-                    small, accuracy = _recovered(ready, plan, small, work, attempt, progress)
-                with ready.timed("export and verify"):
-                    reference = Reference(ready.blueprint.at(plan), chosen["measured_ms"])
-                    shipped = ship(ready, plan, small, work.path("bundle"), reference, difference, progress)
-                if shipped.measured.median_ms <= baseline["budget_ms"] or not shipped.measured.trusted:
-                    break
-                progress.say(f"measured over the budget: planning again for {TIGHTEN:.0%} of it")
-            verdict = judge(
-                budget_ms=baseline["budget_ms"],
-                measured_ms=shipped.measured.median_ms,
-                trusted=shipped.measured.trusted,
-                distrust=shipped.measured.reason,
-                numerics=shipped.numerics,
-                precision=ready.bench.settings.precision,
-                dense_accuracy=baseline["accuracy"],
-                engine_accuracy=shipped.accuracy,
-                max_drop=None if job.max_drop is None else job.max_drop / 100,
-                allow_unverified=job.allow_unverified,
-                float_accuracy=accuracy,
+            if settled.trials:
+                work.once("precision", settled.to_json)
+            baseline = work.once("baseline", lambda: _baseline(ready, progress))
+            cuts = _cut_to_fit(ready, baseline, work, progress)
+            last, bundle = cuts[-1], work.path("bundle")
+            verdict = _judged(ready, baseline, last)
+            document = choice | export_document(
+                ready, out, baseline, last.chosen, last.plan, last.shipped, last.accuracy, verdict
             )
-            document = export_document(ready, out, baseline, chosen, plan, shipped, accuracy, verdict) | choice
-            bundle = work.path("bundle")
-            write_json(bundle / "evidence.json", EVIDENCE, evidence(ready, plan, attempts, shipped.measured, bundle))
+            decided = [cut.chosen for cut in cuts]
+            write_json(
+                bundle / "evidence.json", EVIDENCE, evidence(ready, last.plan, decided, last.shipped.measured, bundle)
+            )
             write_manifest(
                 bundle,
                 {
@@ -247,13 +222,84 @@ def doctor(target: str | None, device: str = "local", progress: Progress = SILEN
     return Result(cleaning_document(device, progress) if clean else doctor_document(target, device, progress))
 
 
-def _baseline(ready: Prepared, job: Job, progress: Progress) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Cut:
+    """A network that was cut and shipped: what was decided, its plan, what was measured, its accuracy before export."""
+
+    chosen: Mapping[str, Any]
+    plan: WidthPlan
+    shipped: Shipped
+    accuracy: float | None
+
+
+def _settled(job: Job, out: Path, progress: Progress, subject: Subject | None) -> Settled:
+    """Return the precision of the run that is resumed, where it had one; else try them all."""
+    before = Workspace.left(out, "precision") if job.resume else None
+    return Settled.of(job, before) if before is not None else settle(job, progress, subject)
+
+
+def _baseline(ready: Prepared, progress: Progress) -> dict[str, Any]:
     """Return what everything is compared with: the dense network's latency and accuracy, and the budget."""
-    assert job.latency is not None
     data = ready.subject.data
-    dense_ms = ready.dense_ms
     accuracy = evaluate(ready.subject.model, data, progress=progress) if data is not None else None
-    return {"dense_ms": dense_ms, "budget_ms": job.latency.of(dense_ms), "accuracy": accuracy}
+    return {"dense_ms": ready.dense_ms, "budget_ms": ready.budget.of(ready.dense_ms), "accuracy": accuracy}
+
+
+def _cut_to_fit(ready: Prepared, baseline: Mapping[str, Any], work: Workspace, progress: Progress) -> list[_Cut]:
+    """Choose, cut, recover and export until the engine is measured within the budget; the last one is what is shipped.
+
+    Raises:
+        BudgetError: the budget is under the floor.
+        OverBudgetError: no plan that was built stayed within it.
+    """
+    cuts: list[_Cut] = []
+    for attempt in range(1, ready.job.rounds + 1):
+        if cuts:
+            progress.say(f"measured over the budget: planning again for {TIGHTEN ** (attempt - 1):.0%} of it")
+        aim_ms = baseline["budget_ms"] * TIGHTEN ** (attempt - 1)
+        try:
+            with ready.timed("choose"):
+                chosen = work.once(f"plan-{attempt}", lambda: decide(ready, aim_ms, progress))  # noqa: B023
+        except (BudgetError, OverBudgetError) as error:
+            if not cuts:
+                raise
+            progress.say(f"the network before it is shipped, over the budget: {error.message}")
+            break
+        cuts.append(_cut(ready, chosen, work, attempt, progress))
+        measured = cuts[-1].shipped.measured
+        if measured.median_ms <= baseline["budget_ms"] or not measured.trusted:
+            break
+    return cuts
+
+
+def _cut(ready: Prepared, chosen: Mapping[str, Any], work: Workspace, attempt: int, progress: Progress) -> _Cut:
+    plan = WidthPlan.from_json(ready.graph, chosen["plan"])
+    with ready.timed("cut"):
+        small = slim(ready.subject.model, plan)
+        difference = slim_error(ready.subject.model, plan, small) if plan.exact else None
+    with ready.timed("recover"):
+        small, accuracy = _recovered(ready, plan, small, work, attempt, progress)
+    with ready.timed("export and verify"):
+        reference = Reference(ready.blueprint.at(plan), chosen["measured_ms"])
+        shipped = ship(ready, plan, small, work.path("bundle"), reference, difference, progress)
+    return _Cut(chosen, plan, shipped, accuracy)
+
+
+def _judged(ready: Prepared, baseline: Mapping[str, Any], cut: _Cut) -> Verdict:
+    measured, job = cut.shipped.measured, ready.job
+    return judge(
+        budget_ms=baseline["budget_ms"],
+        measured_ms=measured.median_ms,
+        trusted=measured.trusted,
+        distrust=measured.reason,
+        numerics=cut.shipped.numerics,
+        precision=ready.bench.settings.precision,
+        dense_accuracy=baseline["accuracy"],
+        engine_accuracy=cut.shipped.accuracy,
+        max_drop=None if job.max_drop is None else job.max_drop / 100,
+        allow_unverified=job.allow_unverified,
+        float_accuracy=cut.accuracy,
+    )
 
 
 def _epochs(ready: Prepared) -> int:

@@ -39,6 +39,7 @@ from edgeprune.pruning.verify import verified
 from edgeprune.targets.target import find_target
 from edgeprune.training.images import Batch
 from edgeprune.trainjob import TrainJob
+from edgeprune.units import LatencyBudget
 
 CALIBRATION_IMAGES = 512
 TRAINED = "trained"
@@ -100,6 +101,12 @@ class Prepared:
     choice: Choice
     criterion: str
     steps: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def budget(self) -> LatencyBudget:
+        """The latency that was asked for, where there is one."""
+        assert self.job.latency is not None, "only an export has one"
+        return self.job.latency
 
     @property
     def dense_ms(self) -> float:

@@ -23,7 +23,7 @@ from edgeprune.job import Job
 from edgeprune.progress import SILENT, Silent
 from edgeprune.training.demo import demo_model
 from edgeprune.units import parse_latency
-from tests.simulated import SimulatedBench, Wide
+from tests.simulated import SimulatedBench, Wide, measurement
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +142,30 @@ def test_a_miss_is_planned_again_and_said(tmp_path: Path, network: str, device: 
     result = pipeline.export(job(tmp_path, network), Listening())
     assert result.exit_code == 0
     assert any("planning again for 97%" in line for line in said)
+
+
+def test_a_miss_that_no_tighter_plan_can_mend_is_shipped_as_a_miss(
+    tmp_path: Path, network: str, device: SimulatedBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, decide = pipeline.ship, pipeline.decide
+    aims: list[float] = []
+
+    def slow(*arguments: Any) -> Any:
+        shipped = usual(*arguments)
+        return replace(shipped, measured=measurement(shipped.measured.median_ms * 1.2))
+
+    def once(ready: Any, aim_ms: float, progress: Any) -> Any:
+        aims.append(aim_ms)
+        if len(aims) > 1:
+            raise BudgetError("under the floor", remedy="")
+        return decide(ready, aim_ms, progress)
+
+    monkeypatch.setattr(pipeline, "ship", slow)
+    monkeypatch.setattr(pipeline, "decide", once)
+    result = pipeline.export(job(tmp_path, network))
+    assert (result.exit_code, result.content["status"]) == (5, "missed")
+    assert aims[1] == pytest.approx(0.97 * aims[0])
+    assert left(tmp_path) == ["out"]
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, network: str) -> None:

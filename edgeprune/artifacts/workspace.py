@@ -37,18 +37,19 @@ class Workspace:
 
     def __init__(self, out: Path, job: Mapping[str, Any], *, resume: bool = False, force: bool = False) -> None:
         self.out = out
+        self.folder = self.folder_of(out)
+        started = resume and (self.folder / "job.json").exists()
         if out.exists() and any(out.iterdir()):
-            if not force:
+            if not force and not started:  # a run that was started was allowed to replace it
                 raise InputError(f"output folder {out} exists already", remedy="give --force to replace it")
             if not any((out / name).is_file() for name in _OURS):
                 raise InputError(
                     f"{out} holds something that is neither a bundle nor a checkpoint",
                     remedy="name another folder with --out",
                 )
-        self.folder = self.folder_of(out)
         self._made: list[Path] = []
         asked = json.loads(json.dumps(job))
-        if resume and (self.folder / "job.json").exists():
+        if started:
             before = {k: v for k, v in read_json(self.folder / "job.json", JOB).items() if k != "schema"}
             changed = sorted(name for name in {*before, *asked} if before.get(name) != asked.get(name))
             if changed:
@@ -73,12 +74,18 @@ class Workspace:
         """Return the hidden folder of the run that makes `out`."""
         return out.parent / f".{out.name}.partial"
 
+    @classmethod
+    def left(cls, out: Path, name: str) -> dict[str, Any] | None:
+        """Return what a step gave in the run that was to make `out` and has not ended; None where it came to none."""
+        path = cls.folder_of(out) / f"{name}.json"
+        return _result(path) if path.exists() else None
+
     def once(self, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """Return what `work` returned, now or in the run that is resumed; it must be JSON."""
         path = self.folder / f"{name}.json"
         if not path.exists():
             write_json(path, STEP, {"result": dict(work())})
-        return dict(read_json(path, STEP)["result"])
+        return _result(path)
 
     def path(self, name: str) -> Path:
         """Return the path of a file of the run."""
@@ -107,3 +114,7 @@ class Workspace:
         for parent in self._made:
             with contextlib.suppress(OSError):
                 parent.rmdir()
+
+
+def _result(path: Path) -> dict[str, Any]:
+    return dict(read_json(path, STEP)["result"])
