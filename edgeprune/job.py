@@ -20,6 +20,12 @@ from edgeprune.units import LatencyBudget, format_shape
 AUTO = "auto"
 """The precision that leaves the choice to the budget."""
 
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+
+# Said here once more, since the tables themselves need torch; a test compares them.
+STRATEGIES = ("latency", "flops", "global", "uniform")
+CRITERIA = ("taylor", "obs", "l1", "l2", "bn_scale", "trained", "group_taylor", "group_l1", "group_l2")
+
 MODEL_FORMS = "demo, torchvision:NAME, timm:NAME or FILE.py:FUNCTION"
 
 _MADE = ("manifest.json", "training.json")
@@ -105,11 +111,10 @@ class Job:
                     "--precision auto chooses the precision within a latency",
                     remedy="use it with edgeprune export, or name a precision",
                 )
-        elif self.precision is not None and self.precision not in target.precisions:
-            raise InputError(
-                f"precision {self.precision!r} is not for target {target.name}",
-                remedy=f"use {', '.join(target.precisions)}",
-            )
+        else:
+            check_precision(self.precision, target)
+        check_known("criterion", self.criterion, CRITERIA)
+        check_known("strategy", self.strategy, STRATEGIES)
         check_model(self.model)
         check_files(self.weights, self.data)
         check_input(self.input_shape, self.mean, self.std)
@@ -137,6 +142,31 @@ def _check_devices(target: Target, devices: Sequence[str]) -> None:
         check_reach(target, device)
         if devices.count(device) > 1:
             raise InputError(f"device {device} was named twice", remedy="name every device once")
+
+
+def check_known(option: str, name: str | None, known: Sequence[str]) -> None:
+    """Refuse a name that is none of those known; None is left to a default.
+
+    Raises:
+        InputError: with the nearest one that is known.
+    """
+    if name is not None and name not in known:
+        raise InputError(
+            f"--{option} {name!r} is nothing that is known{nearest(name, known)}", remedy=f"use {', '.join(known)}"
+        )
+
+
+def check_precision(precision: str | None, target: Target) -> None:
+    """Refuse a precision that a target does not have; None is left to the target.
+
+    Raises:
+        InputError: with those that it has.
+    """
+    if precision is not None and precision not in target.precisions:
+        raise InputError(
+            f"precision {precision!r} is not for target {target.name}{nearest(precision, target.precisions)}",
+            remedy=f"use {', '.join(target.precisions)}",
+        )
 
 
 def check_model(model: str) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from edgeprune.cli.config import Config, defaults, read_config
+from edgeprune.cli.export import ExportOptions
 from edgeprune.cli.main import run
-from edgeprune.cli.options import ExportOptions, TargetsOptions
+from edgeprune.cli.targets import TargetsOptions
 from edgeprune.errors import InputError
 from tests.cli.fakes import FakePipeline
 
