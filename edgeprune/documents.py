@@ -65,6 +65,7 @@ def export_document(
         "solver": chosen["solver"],
         "steps": ready.steps,
         "reasons": list(verdict.reasons),
+        "exit_code": verdict.exit_code,
     }
 
 
@@ -206,6 +207,7 @@ def verify_document(bundle: Path, before: Mapping[str, Any], checked: Recheck) -
         "numerics": checked.numerics,
         "engine": dict(checked.report),
         "reasons": list(checked.verdict.reasons),
+        "exit_code": checked.verdict.exit_code,
     }
 
 

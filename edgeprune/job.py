@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeprune import usercode
+from edgeprune.artifacts.workspace import MADE, Workspace
 from edgeprune.errors import InputError, nearest
 from edgeprune.targets.devices import check_reach
 from edgeprune.targets.target import Target, find_target
@@ -27,9 +28,6 @@ STRATEGIES = ("latency", "flops", "global", "uniform")
 CRITERIA = ("taylor", "obs", "l1", "l2", "bn_scale", "trained", "group_taylor", "group_l1", "group_l2")
 
 MODEL_FORMS = "demo, torchvision:NAME, timm:NAME or FILE.py:FUNCTION"
-
-_MADE = ("manifest.json", "training.json")
-"""By either of these files a folder is known that `export` or `train` wrote."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +95,11 @@ class Job:
     force: bool = False
     allow_unverified: bool = False
 
-    def checked(self) -> Job:
+    def checked(self, *, by_name: bool = True) -> Job:
         """Return this job once everything about it has been checked that needs neither torch nor the device.
+
+        Args:
+            by_name: the model is found by its name, and was not handed over as a Python object.
 
         Raises:
             InputError: a name, a number or a path that cannot be right; nothing has been written then.
@@ -115,7 +116,8 @@ class Job:
             check_precision(self.precision, target)
         check_known("criterion", self.criterion, CRITERIA)
         check_known("strategy", self.strategy, STRATEGIES)
-        check_model(self.model)
+        if by_name:
+            check_model(self.model)
         check_files(self.weights, self.data)
         check_input(self.input_shape, self.mean, self.std)
         check_least(self, {"threads": 1, "epochs": 0, "align": 1, "rounds": 1, "max-drop": 0, "seed": 0})
@@ -127,7 +129,7 @@ class Job:
                 remedy="give --resume to continue the interrupted run, or --force to replace it",
             )
         if self.out is not None and not self.dry_run:
-            check_out(self.out, may_exist=self.resume or self.force)
+            check_out(self.out, resume=self.resume, force=self.force)
         return self
 
 
@@ -203,7 +205,7 @@ def check_files(weights: Path | None, data: str | None) -> None:
 
 
 def _is_made(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _MADE)
+    return any((folder / name).is_file() for name in MADE)
 
 
 def _check_function(text: str) -> None:
@@ -252,23 +254,24 @@ def check_least(job: object, least: Mapping[str, float]) -> None:
             raise InputError(f"--{name} {value} is below {bound}", remedy=f"give --{name} {bound} or more")
 
 
-def check_out(out: Path, *, may_exist: bool) -> None:
+def check_out(out: Path, *, resume: bool, force: bool) -> None:
     """Refuse a folder that can't be written, or may not be replaced.
 
     Raises:
         InputError: with what was seen.
     """
-    if out.exists() and not may_exist:
-        raise InputError(
-            f"output folder {out} exists already",
-            remedy="--resume continues an interrupted run, --force replaces it, --out DIR goes elsewhere",
-        )
     if out.exists() and not out.is_dir():
         raise InputError(f"output {out} is a file", remedy="name a folder with --out DIR")
     whole, here = out.resolve(), Path.cwd()
     if whole in (here, *here.parents):
         raise InputError(
             f"output folder {out} contains the working folder", remedy="name one of its own with --out DIR"
+        )
+    if out.exists() and not force and not (resume and Workspace.is_started(out)):
+        ways = "--force replaces it, --out DIR goes elsewhere"
+        raise InputError(
+            f"output folder {out} exists already" + (", and no run of it is left to resume" if resume else ""),
+            remedy=ways if resume else f"--resume continues an interrupted run, {ways}",
         )
     existing = next(folder for folder in (whole, *whole.parents) if folder.exists())
     if not existing.is_dir():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.artifacts.contents import file_digest
+from edgeprune.artifacts.workspace import MADE
 from edgeprune.errors import InputError
 from edgeprune.job import Job
 from edgeprune.units import LatencyBudget, format_shape, parse_latency, parse_shape
@@ -87,7 +88,7 @@ def input_digests(job: Job) -> dict[str, str]:
             continue
         file, _, function = named.rpartition(":")
         found = Path(file if function.isidentifier() and file else named)
-        for path in (found / "manifest.json", found / "training.json") if found.is_dir() else (found,):
+        for path in [found / name for name in MADE] if found.is_dir() else [found]:
             if path.is_file():
                 digests[str(path)] = file_digest(path)
     return digests

@@ -115,7 +115,7 @@ class TrainJob:
                 "--resume and --force were both given",
                 remedy="give --resume to continue the interrupted run, or --force to replace it",
             )
-        check_out(self.out, may_exist=self.resume or self.force)
+        check_out(self.out, resume=self.resume, force=self.force)
         return self
 
     def _check_target(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from edgeprune.errors import InputError
 from edgeprune.job import CRITERIA, STRATEGIES, Job, default_out
+from edgeprune.records import write_json
 
 JOB = Job("demo", "openvino")
 
@@ -37,8 +38,11 @@ def test_jobs_that_may_be_right(changed: dict[str, Any], tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").touch()
     (tmp_path / "old").mkdir()
+    write_json(tmp_path / ".old.partial" / "job.json", "edgeprune.job/1", {})  # a run that was stopped
     assert replace(JOB, **changed).checked()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.py", "old"], "checking writes nothing"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".old.partial", "net.py", "old"], (
+        "checking writes nothing"
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,6 +79,7 @@ def test_jobs_that_may_be_right(changed: dict[str, Any], tmp_path: Path, monkeyp
         ({"devices": ("lokal",)}, "did you mean 'local'"),
         ({"resume": True, "force": True}, "both given"),
         ({"out": Path("old")}, "old exists already"),
+        ({"out": Path("old"), "resume": True}, "old exists already, and no run of it is left to resume"),
         ({"out": Path("net.py"), "force": True}, "net.py is a file"),
         ({"out": Path("net.py/bundle")}, "net.py is a file"),
         ({"out": Path("."), "force": True}, "contains the working folder"),

@@ -353,6 +353,14 @@ def test_python_wants_one_sample() -> None:
         edgeprune.export(Wide(), torch.zeros(2, 3, 8, 8), target="openvino", latency="60%")
 
 
+def test_python_s_options_are_checked_before_anything_is_measured(tmp_path: Path, device: SimulatedBench) -> None:
+    (tmp_path / "there").mkdir()
+    for wrong, said in (({"rounds": 0}, "--rounds 0"), ({"out": tmp_path / "there"}, "exists already")):
+        with pytest.raises(InputError, match=said):
+            edgeprune.export(Wide(), torch.zeros(1, 3, 16, 16), target="openvino", latency="60%", **wrong)
+    assert device.built == 0
+
+
 def test_a_bundle_is_cut_further(tmp_path: Path, network: str) -> None:
     first = job(tmp_path, network, out=tmp_path / "first")
     pipeline.export(first)

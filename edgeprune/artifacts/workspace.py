@@ -19,7 +19,8 @@ from edgeprune.records import read_json, write_json
 JOB = "edgeprune.job/1"
 STEP = "edgeprune.step/1"
 
-_OURS = ("manifest.json", "training.json")
+MADE = ("manifest.json", "training.json")
+"""By either of these files a folder is known that `export` or `train` wrote."""
 
 
 class Workspace:
@@ -38,11 +39,11 @@ class Workspace:
     def __init__(self, out: Path, job: Mapping[str, Any], *, resume: bool = False, force: bool = False) -> None:
         self.out = out
         self.folder = self.folder_of(out)
-        started = resume and (self.folder / "job.json").exists()
+        started = resume and self.is_started(out)
         if out.exists() and any(out.iterdir()):
             if not force and not started:  # a run that was started was allowed to replace it
                 raise InputError(f"output folder {out} exists already", remedy="give --force to replace it")
-            if not any((out / name).is_file() for name in _OURS):
+            if not any((out / name).is_file() for name in MADE):
                 raise InputError(
                     f"{out} holds something that is neither a bundle nor a checkpoint",
                     remedy="name another folder with --out",
@@ -73,6 +74,11 @@ class Workspace:
     def folder_of(out: Path) -> Path:
         """Return the hidden folder of the run that makes `out`."""
         return out.parent / f".{out.name}.partial"
+
+    @classmethod
+    def is_started(cls, out: Path) -> bool:
+        """Whether a run that was to make `out` has not ended."""
+        return (cls.folder_of(out) / "job.json").exists()
 
     @classmethod
     def left(cls, out: Path, name: str) -> dict[str, Any] | None:
