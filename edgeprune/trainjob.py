@@ -9,6 +9,7 @@ from pathlib import Path
 from edgeprune.errors import InputError
 from edgeprune.job import check_files, check_input, check_known, check_least, check_model, check_out, check_precision
 from edgeprune.targets.address import Address
+from edgeprune.targets.devices import check_reach
 from edgeprune.targets.target import find_target
 from edgeprune.units import LatencyBudget
 
@@ -130,7 +131,9 @@ class TrainJob:
             return
         if self.target is None:
             raise InputError("--latency was given without --target", remedy="`edgeprune targets` lists them")
-        check_precision(self.precision, find_target(self.target))
+        target = find_target(self.target)
+        check_reach(target, self.device)
+        check_precision(self.precision, target)
         if self.removes == "filters":
             raise InputError(
                 "a latency is known by channels, and --removes filters was given", remedy="leave --removes out"

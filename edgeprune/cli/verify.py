@@ -34,8 +34,6 @@ def verify(options: VerifyOptions) -> int:
         raise InputError(f"verdict {options.verdict} is not a file", remedy="name the file that verify.py wrote")
     with running(options) as progress:
         from edgeprune import pipeline
-        from edgeprune.report.outcome import LATENCY_MEANS
 
-        progress.say(LATENCY_MEANS)
         result = pipeline.verify(bundle, options.device, progress, options.verdict)
     return finish(options, result)
