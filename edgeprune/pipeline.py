@@ -3,10 +3,10 @@
 1. load      the network and its data                       prepare, artifacts.subject
 2. trace     the network into channel groups                prepare, graph.trace
 3. measure   what every layer costs on the device           prepare, latency.profile
-4. score     the channels                                   prepare, pruning.importance
+4. score     the channels                                   prepare, scoring, pruning.importance
 5. choose    the widths; build, measure, until they fit     decision, budget.refine
-6. cut       the network, and refit what is left            pruning.slim, pruning.compensate
-7. recover   its accuracy                                   training.loop
+6. cut       the network, and refit what is left            cutting, pruning.slim, pruning.compensate
+7. recover   its accuracy                                   cutting, training.loop
 8. export    ONNX and the engine                            shipping, artifacts.onnx
 9. verify    numerics, accuracy, latency                    shipping, verification
 """
@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.artifacts.contents import read_manifest, write_manifest
-from edgeprune.artifacts.subject import Network, Subject
+from edgeprune.artifacts.subject import Subject
 from edgeprune.artifacts.workspace import Workspace
 from edgeprune.budget.reasons import groups_of
 from edgeprune.budget.strategies import search
+from edgeprune.cutting import Cut, cut, epochs_of
 from edgeprune.decision import decide, foretold
 from edgeprune.diagnosis import cleaning_document, doctor_document
 from edgeprune.documents import (
@@ -38,32 +39,28 @@ from edgeprune.documents import (
 )
 from edgeprune.errors import BudgetError, OverBudgetError, TableError
 from edgeprune.evidence import evidence
-from edgeprune.graph.plan import WidthPlan
 from edgeprune.job import AUTO, Job, default_out
-from edgeprune.latency.bench import Reference, open_bench
+from edgeprune.latency.bench import open_bench
 from edgeprune.latency.sharing import export_tables, import_tables
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import check_table
 from edgeprune.precision import Settled, settle
-from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare, traced
+from edgeprune.prepare import Prepared, prepare, traced
 from edgeprune.progress import SILENT, Progress
-from edgeprune.pruning.compensate import compensate
-from edgeprune.pruning.slim import slim, slim_error
 from edgeprune.records import write_json
 from edgeprune.report.facts import EVIDENCE, PAGE
+from edgeprune.report.outcome import meaning_of
 from edgeprune.report.publish import publish
 from edgeprune.request import input_digests, kept_request
-from edgeprune.shipping import Shipped, ship, versions
+from edgeprune.shipping import versions
 from edgeprune.targets.target import find_target
 from edgeprune.teach import teach
-from edgeprune.training.loop import Recipe, evaluate, recover
+from edgeprune.training.loop import evaluate
 from edgeprune.trainjob import TrainJob
 from edgeprune.units import LatencyBudget
 from edgeprune.verification.onboard import read_verdict
 from edgeprune.verification.recheck import recheck, recheck_of
 from edgeprune.verification.verdict import Verdict, judge
-
-DEFAULT_EPOCHS = 3
 
 TIGHTEN = 0.97
 """By so much a budget shrinks when the shipped engine was measured over it."""
@@ -99,7 +96,7 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
         choice = {"precision": settled.to_json()} if settled.trials else {}
         if job.dry_run:
             return Result({**planned, **choice})
-        progress.say(announcement(planned, out, _epochs(ready)))
+        progress.say(announcement(planned, out, epochs_of(ready)))
         request = kept_request(job, ready.subject)
         with Workspace(out, request, resume=job.resume, force=job.force) as work:
             if settled.trials:
@@ -108,13 +105,8 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
             cuts = _cut_to_fit(ready, baseline, work, progress)
             last, bundle = cuts[-1], work.path("bundle")
             verdict = _judged(ready, baseline, last)
-            document = choice | export_document(
-                ready, out, baseline, last.chosen, last.plan, last.shipped, last.accuracy, verdict
-            )
-            decided = [cut.chosen for cut in cuts]
-            write_json(
-                bundle / "evidence.json", EVIDENCE, evidence(ready, last.plan, decided, last.shipped.measured, bundle)
-            )
+            document = choice | export_document(ready, out, baseline, last, verdict)
+            write_json(bundle / "evidence.json", EVIDENCE, evidence(ready, cuts, bundle))
             write_manifest(
                 bundle,
                 {
@@ -206,6 +198,7 @@ def verify(bundle: Path, device: str = "local", progress: Progress = SILENT, ver
         checked = recheck_of(read_verdict(verdict, bundle), manifest)
         return Result(verify_document(bundle, before, checked), checked.verdict.exit_code)
     fingerprint = before["fingerprint"]
+    progress.say(meaning_of(before))
     with open_bench(
         job["target"],
         device=device,
@@ -222,16 +215,6 @@ def doctor(target: str | None, device: str = "local", progress: Progress = SILEN
     return Result(cleaning_document(device, progress) if clean else doctor_document(target, device, progress))
 
 
-@dataclass(frozen=True)
-class _Cut:
-    """A network that was cut and shipped: what was decided, its plan, what was measured, its accuracy before export."""
-
-    chosen: Mapping[str, Any]
-    plan: WidthPlan
-    shipped: Shipped
-    accuracy: float | None
-
-
 def _settled(job: Job, out: Path, progress: Progress, subject: Subject | None) -> Settled:
     """Return the precision of the run that is resumed, where it had one; else try them all."""
     before = Workspace.left(out, "precision") if job.resume else None
@@ -245,14 +228,14 @@ def _baseline(ready: Prepared, progress: Progress) -> dict[str, Any]:
     return {"dense_ms": ready.dense_ms, "budget_ms": ready.budget.of(ready.dense_ms), "accuracy": accuracy}
 
 
-def _cut_to_fit(ready: Prepared, baseline: Mapping[str, Any], work: Workspace, progress: Progress) -> list[_Cut]:
+def _cut_to_fit(ready: Prepared, baseline: Mapping[str, Any], work: Workspace, progress: Progress) -> list[Cut]:
     """Choose, cut, recover and export until the engine is measured within the budget; the last one is what is shipped.
 
     Raises:
         BudgetError: the budget is under the floor.
         OverBudgetError: no plan that was built stayed within it.
     """
-    cuts: list[_Cut] = []
+    cuts: list[Cut] = []
     for attempt in range(1, ready.job.rounds + 1):
         if cuts:
             progress.say(f"measured over the budget: planning again for {TIGHTEN ** (attempt - 1):.0%} of it")
@@ -265,66 +248,25 @@ def _cut_to_fit(ready: Prepared, baseline: Mapping[str, Any], work: Workspace, p
                 raise
             progress.say(f"the network before it is shipped, over the budget: {error.message}")
             break
-        cuts.append(_cut(ready, chosen, work, attempt, progress))
+        cuts.append(cut(ready, chosen, work, attempt, progress))
         measured = cuts[-1].shipped.measured
         if measured.median_ms <= baseline["budget_ms"] or not measured.trusted:
             break
     return cuts
 
 
-def _cut(ready: Prepared, chosen: Mapping[str, Any], work: Workspace, attempt: int, progress: Progress) -> _Cut:
-    plan = WidthPlan.from_json(ready.graph, chosen["plan"])
-    with ready.timed("cut"):
-        small = slim(ready.subject.model, plan)
-        difference = slim_error(ready.subject.model, plan, small) if plan.exact else None
-    with ready.timed("recover"):
-        small, accuracy = _recovered(ready, plan, small, work, attempt, progress)
-    with ready.timed("export and verify"):
-        reference = Reference(ready.blueprint.at(plan), chosen["measured_ms"])
-        shipped = ship(ready, plan, small, work.path("bundle"), reference, difference, progress)
-    return _Cut(chosen, plan, shipped, accuracy)
-
-
-def _judged(ready: Prepared, baseline: Mapping[str, Any], cut: _Cut) -> Verdict:
-    measured, job = cut.shipped.measured, ready.job
+def _judged(ready: Prepared, baseline: Mapping[str, Any], last: Cut) -> Verdict:
+    measured, job = last.shipped.measured, ready.job
     return judge(
         budget_ms=baseline["budget_ms"],
         measured_ms=measured.median_ms,
         trusted=measured.trusted,
         distrust=measured.reason,
-        numerics=cut.shipped.numerics,
+        numerics=last.shipped.numerics,
         precision=ready.bench.settings.precision,
         dense_accuracy=baseline["accuracy"],
-        engine_accuracy=cut.shipped.accuracy,
+        engine_accuracy=last.shipped.accuracy,
         max_drop=None if job.max_drop is None else job.max_drop / 100,
         allow_unverified=job.allow_unverified,
-        float_accuracy=cut.accuracy,
+        float_accuracy=last.accuracy,
     )
-
-
-def _epochs(ready: Prepared) -> int:
-    if ready.subject.data is None:
-        return 0
-    return DEFAULT_EPOCHS if ready.job.epochs is None else ready.job.epochs
-
-
-def _recovered(
-    ready: Prepared, plan: WidthPlan, small: Network, work: Workspace, attempt: int, progress: Progress
-) -> tuple[Network, float | None]:
-    """Return the cut network with its accuracy recovered as far as the data allow, and that accuracy."""
-    data, job = ready.subject.data, ready.job
-    if data is None:
-        return small, None
-    images = [batch for batch, _ in data.calibration(CALIBRATION_IMAGES, job.seed)]
-    compensate(small, ready.subject.model, plan, images, seed=job.seed, progress=progress)
-    epochs = _epochs(ready)
-    if epochs:
-        small = recover(
-            small,
-            ready.subject.model,
-            data,
-            Recipe(epochs=epochs, seed=job.seed),
-            checkpoint=work.path(f"recovery-{attempt}.ckpt"),
-            progress=progress,
-        )
-    return small, evaluate(small, data, progress=progress)

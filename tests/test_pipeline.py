@@ -8,6 +8,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 import torch
 
 import edgeprune
-from edgeprune import api, decision, pipeline, prepare, shipping
+from edgeprune import api, cutting, decision, pipeline, prepare, shipping
 from edgeprune.errors import BudgetError, InputError, TableError
 from edgeprune.job import Job
 from edgeprune.progress import SILENT, Silent
@@ -45,7 +46,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pipeline.Resul
     folder = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         simulate(patch, folder / "tables")
-        for module in (pipeline, prepare):
+        for module in (cutting, prepare):
             patch.setattr(module, "CALIBRATION_IMAGES", 128)  # a quarter: most of an export's time is the refit on them
         asked = Job(model="demo", target="openvino", latency=parse_latency("60%"), epochs=1, out=folder / "out")
         return folder, pipeline.export(asked)
@@ -147,7 +148,7 @@ def test_a_miss_is_planned_again_and_said(tmp_path: Path, network: str, device: 
 def test_a_miss_that_no_tighter_plan_can_mend_is_shipped_as_a_miss(
     tmp_path: Path, network: str, device: SimulatedBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual, decide = pipeline.ship, pipeline.decide
+    usual, decide = cutting.ship, pipeline.decide
     aims: list[float] = []
 
     def slow(*arguments: Any) -> Any:
@@ -160,7 +161,7 @@ def test_a_miss_that_no_tighter_plan_can_mend_is_shipped_as_a_miss(
             raise BudgetError("under the floor", remedy="")
         return decide(ready, aim_ms, progress)
 
-    monkeypatch.setattr(pipeline, "ship", slow)
+    monkeypatch.setattr(cutting, "ship", slow)
     monkeypatch.setattr(pipeline, "decide", once)
     result = pipeline.export(job(tmp_path, network))
     assert (result.exit_code, result.content["status"]) == (5, "missed")
@@ -181,17 +182,19 @@ def test_a_budget_under_the_floor_leaves_nothing_behind(tmp_path: Path, network:
     assert left(tmp_path) == []
 
 
-@pytest.mark.parametrize("step", ["_baseline", "decide", "_recovered", "ship"])
+@pytest.mark.parametrize(
+    ("module", "step"), [(pipeline, "_baseline"), (pipeline, "decide"), (cutting, "_recovered"), (cutting, "ship")]
+)
 def test_resume_goes_on_where_a_kill_stopped_it(
-    tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch, step: str
+    tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
-    usual = getattr(pipeline, step)
+    usual = getattr(module, step)
     with monkeypatch.context() as broken:
-        broken.setattr(pipeline, step, lambda *args, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+        broken.setattr(module, step, lambda *args, **options: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             pipeline.export(job(tmp_path, network))
     assert not (tmp_path / "out").exists()
-    assert getattr(pipeline, step) is usual
+    assert getattr(module, step) is usual
     result = pipeline.export(job(tmp_path, network, resume=True))
     assert result.exit_code == 0
     assert left(tmp_path) == ["out"]

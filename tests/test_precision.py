@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune import pipeline, precision, prepare, shipping
+from edgeprune import cutting, pipeline, precision, prepare, shipping
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.job import Job
 from edgeprune.precision import EXACTNESS, Settled, Trial, preferred, settle
@@ -81,7 +81,7 @@ def test_a_run_that_is_resumed_keeps_its_precision(
         network, "openvino", parse_latency("60%"), precision="auto", input_shape=(1, 3, 16, 16), out=tmp_path / "out"
     )
     with monkeypatch.context() as broken:
-        broken.setattr(pipeline, "ship", raising(KeyboardInterrupt))
+        broken.setattr(cutting, "ship", raising(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             pipeline.export(asked)
     with monkeypatch.context() as broken:
