@@ -98,9 +98,11 @@ class Workspace:
         return self.folder / name
 
     def finish(self, bundle: Path) -> None:
-        """Move the complete bundle to its place in one step, and drop the rest."""
+        """Move the complete bundle to its place, and drop the rest; what it replaces is whole until it is there."""
         if self.out.exists():
-            shutil.rmtree(self.out)
+            replaced = self.path("replaced")
+            shutil.rmtree(replaced, ignore_errors=True)
+            self.out.rename(replaced)
         bundle.rename(self.out)
         self.discard()
 

@@ -81,3 +81,15 @@ def test_a_forced_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
     (tmp_path / "out" / "manifest.json").write_text("new")
     with pytest.raises(InputError, match="exists already"):
         Workspace(tmp_path / "out", JOB, resume=True)
+
+
+def test_a_link_is_replaced_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "manifest.json").write_text("first")
+    (tmp_path / "out").symlink_to("first")
+    with Workspace(tmp_path / "out", JOB, force=True) as work:
+        work.path("bundle").mkdir()
+        (work.path("bundle") / "manifest.json").write_text("second")
+        work.finish(work.path("bundle"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "out"]
+    assert [(tmp_path / name / "manifest.json").read_text() for name in ("first", "out")] == ["first", "second"]
