@@ -218,7 +218,7 @@ def doctor(target: str | None, device: str = "local", progress: Progress = SILEN
 def _settled(job: Job, out: Path, progress: Progress, subject: Subject | None) -> Settled:
     """Return the precision of the run that is resumed, where it had one; else try them all."""
     before = Workspace.left(out, "precision") if job.resume else None
-    return Settled.of(job, before) if before is not None else settle(job, progress, subject)
+    return Settled.of(job, subject, before) if before is not None else settle(job, progress, subject)
 
 
 def _baseline(ready: Prepared, progress: Progress) -> dict[str, Any]:

@@ -83,10 +83,10 @@ class Settled:
     trials: tuple[Trial, ...] = ()
 
     @classmethod
-    def of(cls, job: Job, content: Mapping[str, Any]) -> Settled:
+    def of(cls, job: Job, subject: Subject | None, content: Mapping[str, Any]) -> Settled:
         """Return what `to_json` told of an earlier run of the job."""
-        trials = tuple(Trial(**trial) for trial in content["tried"])
-        return cls(replace(job, precision=content["chosen"], latency=parse_latency(content["budget"])), trials=trials)
+        chosen = replace(job, precision=content["chosen"], latency=parse_latency(content["budget"]))
+        return cls(chosen, subject, trials=tuple(Trial(**trial) for trial in content["tried"]))
 
     def to_json(self) -> dict[str, Any]:
         """Return the part of a document that tells of the choice."""
