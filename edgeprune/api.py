@@ -129,4 +129,4 @@ def export(
         out=Path(out) if out is not None else None,
         **options,
     )
-    return pipeline.export(job, progress, subject=subject)
+    return pipeline.export(job.checked(by_name=False), progress, subject=subject)

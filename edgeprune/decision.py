@@ -87,6 +87,7 @@ def _reasons(ready: Prepared) -> dict[str, Any]:
         "network": ready.table.network,
         "model": subject.digest,
         "data": subject.data.digest if subject.data is not None else None,
+        "normalisation": [subject.source()[name] for name in ("mean", "std")],
         "criterion": job.criterion,
         "seed": job.seed,
         "allow_inexact": job.allow_inexact,

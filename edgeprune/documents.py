@@ -10,6 +10,7 @@ from typing import Any
 from edgeprune.budget.explain import floor_parts
 from edgeprune.budget.reasons import width_reasons
 from edgeprune.budget.solve import Solution
+from edgeprune.cutting import Cut
 from edgeprune.decision import certificate
 from edgeprune.errors import BudgetError
 from edgeprune.graph.plan import WidthPlan
@@ -20,7 +21,6 @@ from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import CHECK, Trust
 from edgeprune.prepare import Prepared
 from edgeprune.report.facts import PAGE
-from edgeprune.shipping import Shipped
 from edgeprune.targets.target import Fingerprint
 from edgeprune.units import LatencyBudget, format_ms
 from edgeprune.verification.recheck import Recheck
@@ -31,13 +31,11 @@ def export_document(
     ready: Prepared,
     out: Path,
     baseline: Mapping[str, Any],
-    chosen: Mapping[str, Any],
-    plan: WidthPlan,
-    shipped: Shipped,
-    pruned_accuracy: float | None,
+    cut: Cut,
     verdict: Verdict,
 ) -> dict[str, Any]:
     """Return `edgeprune.export/1`."""
+    chosen, plan, shipped = cut.chosen, cut.plan, cut.shipped
     return {
         "schema": "edgeprune.export/1",
         "status": verdict.status,
@@ -56,7 +54,7 @@ def export_document(
         **_grounds(ready),
         "repetition": shipped.measured.repetition(FINAL),
         "rounds": chosen["rounds"],
-        "accuracy": {"dense": baseline["accuracy"], "pruned": pruned_accuracy, "engine": shipped.accuracy},
+        "accuracy": {"dense": baseline["accuracy"], "pruned": cut.accuracy, "engine": shipped.accuracy},
         **_sizes(ready, plan),
         "numerics": shipped.numerics,
         "engine": shipped.report,
@@ -65,10 +63,11 @@ def export_document(
         "solver": chosen["solver"],
         "steps": ready.steps,
         "reasons": list(verdict.reasons),
+        "exit_code": verdict.exit_code,
     }
 
 
-def planned_document(ready: Prepared, budget: LatencyBudget, solution: Solution, lowest: Solution) -> dict[str, Any]:
+def planned_document(ready: Prepared, solution: Solution, lowest: Solution) -> dict[str, Any]:
     """Return `edgeprune.export/1` of a dry run: status `planned`, nothing measured but the dense network."""
     plan = ready.choice.plan(solution.widths)
     dense_ms = ready.dense_ms
@@ -80,7 +79,7 @@ def planned_document(ready: Prepared, budget: LatencyBudget, solution: Solution,
         "fingerprint": dict(ready.bench.fingerprint().to_json()),
         "bundle": None,
         "latency_ms": {
-            "budget": budget.of(dense_ms),
+            "budget": ready.budget.of(dense_ms),
             "dense": dense_ms,
             "predicted": predicted.ms * ready.drift,
             "measured": None,
@@ -206,6 +205,7 @@ def verify_document(bundle: Path, before: Mapping[str, Any], checked: Recheck) -
         "numerics": checked.numerics,
         "engine": dict(checked.report),
         "reasons": list(checked.verdict.reasons),
+        "exit_code": checked.verdict.exit_code,
     }
 
 

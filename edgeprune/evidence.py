@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from edgeprune.cutting import Cut
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.predict import CostRow
 from edgeprune.latency.samples import Measurement
-from edgeprune.prepare import TRAINED, Prepared
+from edgeprune.prepare import Prepared
 from edgeprune.pruning.importance import training_means
+from edgeprune.scoring import TRAINED
 
 STAIRCASES = 6
 """So many layers have their staircase kept: those that the plan saved most time in."""
@@ -29,18 +31,15 @@ _STEPS = 256
 """A staircase has a point for each width, and no more than so many."""
 
 
-def evidence(
-    ready: Prepared, plan: WidthPlan, chosen: Sequence[Mapping[str, Any]], measured: Measurement, folder: Path
-) -> dict[str, Any]:
+def evidence(ready: Prepared, cuts: Sequence[Cut], folder: Path) -> dict[str, Any]:
     """Return the content of `evidence.json`.
 
     Args:
         ready: the dense network on its target.
-        plan: how it was cut.
-        chosen: what each attempt of the closed loop decided, the last one the plan's.
-        measured: of the shipped engine.
+        cuts: every network that was cut and shipped, in turn; the last one is what the bundle holds.
         folder: where the shipped files are.
     """
+    plan, measured = cuts[-1].plan, cuts[-1].shipped.measured
     engine = sum(path.stat().st_size for path in (folder / "engine").rglob("*") if path.is_file())
     dense = WidthPlan.dense(ready.graph)
     assert ready.dense is not None, "an export measures it"
@@ -54,7 +53,7 @@ def evidence(
         "locked": [
             {"modules": list(one.modules), "channels": one.channels, "reason": one.reason} for one in ready.graph.locked
         ],
-        "networks": [one for attempt in chosen for one in attempt.get("networks", ())],
+        "networks": [one for cut in cuts for one in cut.chosen["networks"]],
         "criterion": ready.criterion,
         "importance": _importance(ready, plan),
         "trained": trained_histogram(training_means(ready.graph, ready.subject.importances), plan)

@@ -12,18 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeprune import usercode
+from edgeprune.artifacts.workspace import MADE, Workspace
 from edgeprune.errors import InputError, nearest
 from edgeprune.targets.devices import check_reach
 from edgeprune.targets.target import Target, find_target
-from edgeprune.units import LatencyBudget
+from edgeprune.units import LatencyBudget, format_shape
 
 AUTO = "auto"
 """The precision that leaves the choice to the budget."""
 
-MODEL_FORMS = "demo, torchvision:NAME, timm:NAME or FILE.py:FUNCTION"
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
-_MADE = ("manifest.json", "training.json")
-"""By either of these files a folder is known that `export` or `train` wrote."""
+# Said here once more, since the tables themselves need torch; a test compares them.
+STRATEGIES = ("latency", "flops", "global", "uniform")
+CRITERIA = ("taylor", "obs", "l1", "l2", "bn_scale", "trained", "group_taylor", "group_l1", "group_l2")
+
+MODEL_FORMS = "demo, torchvision:NAME, timm:NAME or FILE.py:FUNCTION"
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,11 @@ class Job:
     force: bool = False
     allow_unverified: bool = False
 
-    def checked(self) -> Job:
+    def checked(self, *, by_name: bool = True) -> Job:
         """Return this job once everything about it has been checked that needs neither torch nor the device.
+
+        Args:
+            by_name: the model is found by its name, and was not handed over as a Python object.
 
         Raises:
             InputError: a name, a number or a path that cannot be right; nothing has been written then.
@@ -105,12 +112,12 @@ class Job:
                     "--precision auto chooses the precision within a latency",
                     remedy="use it with edgeprune export, or name a precision",
                 )
-        elif self.precision is not None and self.precision not in target.precisions:
-            raise InputError(
-                f"precision {self.precision!r} is not for target {target.name}",
-                remedy=f"use {', '.join(target.precisions)}",
-            )
-        check_model(self.model)
+        else:
+            check_precision(self.precision, target)
+        check_known("criterion", self.criterion, CRITERIA)
+        check_known("strategy", self.strategy, STRATEGIES)
+        if by_name:
+            check_model(self.model)
         check_files(self.weights, self.data)
         check_input(self.input_shape, self.mean, self.std)
         check_least(self, {"threads": 1, "epochs": 0, "align": 1, "rounds": 1, "max-drop": 0, "seed": 0})
@@ -122,7 +129,7 @@ class Job:
                 remedy="give --resume to continue the interrupted run, or --force to replace it",
             )
         if self.out is not None and not self.dry_run:
-            check_out(self.out, may_exist=self.resume or self.force)
+            check_out(self.out, resume=self.resume, force=self.force)
         return self
 
 
@@ -137,6 +144,31 @@ def _check_devices(target: Target, devices: Sequence[str]) -> None:
         check_reach(target, device)
         if devices.count(device) > 1:
             raise InputError(f"device {device} was named twice", remedy="name every device once")
+
+
+def check_known(option: str, name: str | None, known: Sequence[str]) -> None:
+    """Refuse a name that is none of those known; None is left to a default.
+
+    Raises:
+        InputError: with the nearest one that is known.
+    """
+    if name is not None and name not in known:
+        raise InputError(
+            f"--{option} {name!r} is nothing that is known{nearest(name, known)}", remedy=f"use {', '.join(known)}"
+        )
+
+
+def check_precision(precision: str | None, target: Target) -> None:
+    """Refuse a precision that a target does not have; None is left to the target.
+
+    Raises:
+        InputError: with those that it has.
+    """
+    if precision is not None and precision not in target.precisions:
+        raise InputError(
+            f"precision {precision!r} is not for target {target.name}{nearest(precision, target.precisions)}",
+            remedy=f"use {', '.join(target.precisions)}",
+        )
 
 
 def check_model(model: str) -> None:
@@ -173,7 +205,7 @@ def check_files(weights: Path | None, data: str | None) -> None:
 
 
 def _is_made(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _MADE)
+    return any((folder / name).is_file() for name in MADE)
 
 
 def _check_function(text: str) -> None:
@@ -191,9 +223,8 @@ def check_input(shape: tuple[int, ...] | None, mean: tuple[float, ...] | None, s
         InputError: with what was seen.
     """
     if shape is not None and (len(shape) < 2 or shape[0] != 1):
-        text = "x".join(map(str, shape))
         raise InputError(
-            f"input {text} is not one sample with its batch dimension",
+            f"input {format_shape(shape)} is not one sample with its batch dimension",
             remedy="latency is that of one sample: write it like 1x3x224x224",
         )
     if (mean is None) != (std is None):
@@ -223,23 +254,24 @@ def check_least(job: object, least: Mapping[str, float]) -> None:
             raise InputError(f"--{name} {value} is below {bound}", remedy=f"give --{name} {bound} or more")
 
 
-def check_out(out: Path, *, may_exist: bool) -> None:
+def check_out(out: Path, *, resume: bool, force: bool) -> None:
     """Refuse a folder that can't be written, or may not be replaced.
 
     Raises:
         InputError: with what was seen.
     """
-    if out.exists() and not may_exist:
-        raise InputError(
-            f"output folder {out} exists already",
-            remedy="--resume continues an interrupted run, --force replaces it, --out DIR goes elsewhere",
-        )
     if out.exists() and not out.is_dir():
         raise InputError(f"output {out} is a file", remedy="name a folder with --out DIR")
     whole, here = out.resolve(), Path.cwd()
     if whole in (here, *here.parents):
         raise InputError(
             f"output folder {out} contains the working folder", remedy="name one of its own with --out DIR"
+        )
+    if out.exists() and not force and not (resume and Workspace.is_started(out)):
+        ways = "--force replaces it, --out DIR goes elsewhere"
+        raise InputError(
+            f"output folder {out} exists already" + (", and no run of it is left to resume" if resume else ""),
+            remedy=ways if resume else f"--resume continues an interrupted run, {ways}",
         )
     existing = next(folder for folder in (whole, *whole.parents) if folder.exists())
     if not existing.is_dir():

@@ -3,10 +3,10 @@
 1. load      the network and its data                       prepare, artifacts.subject
 2. trace     the network into channel groups                prepare, graph.trace
 3. measure   what every layer costs on the device           prepare, latency.profile
-4. score     the channels                                   prepare, pruning.importance
+4. score     the channels                                   prepare, scoring, pruning.importance
 5. choose    the widths; build, measure, until they fit     decision, budget.refine
-6. cut       the network, and refit what is left            pruning.slim, pruning.compensate
-7. recover   its accuracy                                   training.loop
+6. cut       the network, and refit what is left            cutting, pruning.slim, pruning.compensate
+7. recover   its accuracy                                   cutting, training.loop
 8. export    ONNX and the engine                            shipping, artifacts.onnx
 9. verify    numerics, accuracy, latency                    shipping, verification
 """
@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.artifacts.contents import read_manifest, write_manifest
-from edgeprune.artifacts.subject import Network, Subject
+from edgeprune.artifacts.subject import Subject
 from edgeprune.artifacts.workspace import Workspace
 from edgeprune.budget.reasons import groups_of
 from edgeprune.budget.strategies import search
+from edgeprune.cutting import Cut, cut, epochs_of
 from edgeprune.decision import decide, foretold
 from edgeprune.diagnosis import cleaning_document, doctor_document
 from edgeprune.documents import (
@@ -36,34 +37,30 @@ from edgeprune.documents import (
     tables_document,
     verify_document,
 )
-from edgeprune.errors import BudgetError, TableError
+from edgeprune.errors import BudgetError, OverBudgetError, TableError
 from edgeprune.evidence import evidence
-from edgeprune.graph.plan import WidthPlan
 from edgeprune.job import AUTO, Job, default_out
-from edgeprune.latency.bench import Reference, open_bench
+from edgeprune.latency.bench import open_bench
 from edgeprune.latency.sharing import export_tables, import_tables
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import check_table
-from edgeprune.precision import settle
-from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare, traced
+from edgeprune.precision import Settled, settle
+from edgeprune.prepare import Prepared, prepare, traced
 from edgeprune.progress import SILENT, Progress
-from edgeprune.pruning.compensate import compensate
-from edgeprune.pruning.slim import slim, slim_error
 from edgeprune.records import write_json
 from edgeprune.report.facts import EVIDENCE, PAGE
+from edgeprune.report.outcome import meaning_of
 from edgeprune.report.publish import publish
-from edgeprune.request import input_digests
-from edgeprune.shipping import ship, versions
+from edgeprune.request import input_digests, kept_request
+from edgeprune.shipping import versions
 from edgeprune.targets.target import find_target
 from edgeprune.teach import teach
-from edgeprune.training.loop import Recipe, evaluate, recover
+from edgeprune.training.loop import evaluate
 from edgeprune.trainjob import TrainJob
 from edgeprune.units import LatencyBudget
 from edgeprune.verification.onboard import read_verdict
 from edgeprune.verification.recheck import recheck, recheck_of
-from edgeprune.verification.verdict import judge
-
-DEFAULT_EPOCHS = 3
+from edgeprune.verification.verdict import Verdict, judge
 
 TIGHTEN = 0.97
 """By so much a budget shrinks when the shipped engine was measured over it."""
@@ -89,61 +86,32 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
     """
     assert job.latency is not None, "the command line sees to it"
     out = job.out or default_out(job.model, job.target)
-    asked, latency, settled, scores = job, job.latency, None, None
-    if job.precision == AUTO:
-        settled = settle(job, progress, subject)
-        job, latency, subject, scores = settled.job, settled.latency, settled.subject, settled.scores
-    with prepare(job, progress, subject, scores=scores) as ready:
+    settled = _settled(job, out, progress, subject) if job.precision == AUTO else Settled(job, subject)
+    with prepare(settled.job, progress, settled.subject, scores=settled.scores) as ready:
         found = search(ready.choice, ready.table)
-        (solution,) = foretold(ready, [latency], found)
+        (solution,) = foretold(ready, [ready.budget], found)
         if isinstance(solution, BudgetError):
             raise solution
-        planned = planned_document(ready, latency, solution, found.fastest())
-        choice = {"precision": settled.to_json()} if settled else {}
+        planned = planned_document(ready, solution, found.fastest())
+        choice = {"precision": settled.to_json()} if settled.trials else {}
         if job.dry_run:
             return Result({**planned, **choice})
-        progress.say(announcement(planned, out, _epochs(ready)))
-        with Workspace(out, _identity(asked, ready.subject), resume=job.resume, force=job.force) as work:
-            baseline = work.once("baseline", lambda: _baseline(ready, job, progress))
-            attempts: list[Mapping[str, Any]] = []
-            for attempt in range(1, job.rounds + 1):
-                aim_ms = baseline["budget_ms"] * TIGHTEN ** (attempt - 1)
-                with ready.timed("choose"):
-                    chosen = work.once(f"plan-{attempt}", lambda: decide(ready, aim_ms, progress))  # noqa: B023
-                attempts.append(chosen)
-                plan = WidthPlan.from_json(ready.graph, chosen["plan"])
-                with ready.timed("cut"):
-                    small = slim(ready.subject.model, plan)
-                    difference = slim_error(ready.subject.model, plan, small) if plan.exact else None
-                with ready.timed("recover"):
-                    small, accuracy = _recovered(ready, plan, small, work, attempt, progress)
-                with ready.timed("export and verify"):
-                    reference = Reference(ready.blueprint.at(plan), chosen["measured_ms"])
-                    shipped = ship(ready, plan, small, work.path("bundle"), reference, difference, progress)
-                if shipped.measured.median_ms <= baseline["budget_ms"] or not shipped.measured.trusted:
-                    break
-                progress.say(f"measured over the budget: planning again for {TIGHTEN:.0%} of it")
-            verdict = judge(
-                budget_ms=baseline["budget_ms"],
-                measured_ms=shipped.measured.median_ms,
-                trusted=shipped.measured.trusted,
-                distrust=shipped.measured.reason,
-                numerics=shipped.numerics,
-                precision=ready.bench.settings.precision,
-                dense_accuracy=baseline["accuracy"],
-                engine_accuracy=shipped.accuracy,
-                max_drop=None if job.max_drop is None else job.max_drop / 100,
-                allow_unverified=job.allow_unverified,
-                float_accuracy=accuracy,
-            )
-            document = export_document(ready, out, baseline, chosen, plan, shipped, accuracy, verdict) | choice
-            bundle = work.path("bundle")
-            write_json(bundle / "evidence.json", EVIDENCE, evidence(ready, plan, attempts, shipped.measured, bundle))
+        progress.say(announcement(planned, out, epochs_of(ready)))
+        request = kept_request(job, ready.subject)
+        with Workspace(out, request, resume=job.resume, force=job.force) as work:
+            if settled.trials:
+                work.once("precision", settled.to_json)
+            baseline = work.once("baseline", lambda: _baseline(ready, progress))
+            cuts = _cut_to_fit(ready, baseline, work, progress)
+            last, bundle = cuts[-1], work.path("bundle")
+            verdict = _judged(ready, baseline, last)
+            document = choice | export_document(ready, out, baseline, last, verdict)
+            write_json(bundle / "evidence.json", EVIDENCE, evidence(ready, cuts, bundle))
             write_manifest(
                 bundle,
                 {
-                    "source": _source(job, ready.subject),
-                    "job": _identity(asked, ready.subject),
+                    "source": ready.subject.source(),
+                    "job": request,
                     "inputs": input_digests(job),
                     "versions": versions(),
                     "result": document,
@@ -230,6 +198,7 @@ def verify(bundle: Path, device: str = "local", progress: Progress = SILENT, ver
         checked = recheck_of(read_verdict(verdict, bundle), manifest)
         return Result(verify_document(bundle, before, checked), checked.verdict.exit_code)
     fingerprint = before["fingerprint"]
+    progress.say(meaning_of(before))
     with open_bench(
         job["target"],
         device=device,
@@ -246,80 +215,58 @@ def doctor(target: str | None, device: str = "local", progress: Progress = SILEN
     return Result(cleaning_document(device, progress) if clean else doctor_document(target, device, progress))
 
 
-def _baseline(ready: Prepared, job: Job, progress: Progress) -> dict[str, Any]:
+def _settled(job: Job, out: Path, progress: Progress, subject: Subject | None) -> Settled:
+    """Return the precision of the run that is resumed, where it had one; else try them all."""
+    before = Workspace.left(out, "precision") if job.resume else None
+    return Settled.of(job, subject, before) if before is not None else settle(job, progress, subject)
+
+
+def _baseline(ready: Prepared, progress: Progress) -> dict[str, Any]:
     """Return what everything is compared with: the dense network's latency and accuracy, and the budget."""
-    assert job.latency is not None
     data = ready.subject.data
-    dense_ms = ready.dense_ms
     accuracy = evaluate(ready.subject.model, data, progress=progress) if data is not None else None
-    return {"dense_ms": dense_ms, "budget_ms": job.latency.of(dense_ms), "accuracy": accuracy}
+    return {"dense_ms": ready.dense_ms, "budget_ms": ready.budget.of(ready.dense_ms), "accuracy": accuracy}
 
 
-def _epochs(ready: Prepared) -> int:
-    if ready.subject.data is None:
-        return 0
-    return DEFAULT_EPOCHS if ready.job.epochs is None else ready.job.epochs
+def _cut_to_fit(ready: Prepared, baseline: Mapping[str, Any], work: Workspace, progress: Progress) -> list[Cut]:
+    """Choose, cut, recover and export until the engine is measured within the budget; the last one is what is shipped.
+
+    Raises:
+        BudgetError: the budget is under the floor.
+        OverBudgetError: no plan that was built stayed within it.
+    """
+    cuts: list[Cut] = []
+    for attempt in range(1, ready.job.rounds + 1):
+        if cuts:
+            progress.say(f"measured over the budget: planning again for {TIGHTEN ** (attempt - 1):.0%} of it")
+        aim_ms = baseline["budget_ms"] * TIGHTEN ** (attempt - 1)
+        try:
+            with ready.timed("choose"):
+                chosen = work.once(f"plan-{attempt}", lambda: decide(ready, aim_ms, progress))  # noqa: B023
+        except (BudgetError, OverBudgetError) as error:
+            if not cuts:
+                raise
+            progress.say(f"the network before it is shipped, over the budget: {error.message}")
+            break
+        cuts.append(cut(ready, chosen, work, attempt, progress))
+        measured = cuts[-1].shipped.measured
+        if measured.median_ms <= baseline["budget_ms"] or not measured.trusted:
+            break
+    return cuts
 
 
-def _recovered(
-    ready: Prepared, plan: WidthPlan, small: Network, work: Workspace, attempt: int, progress: Progress
-) -> tuple[Network, float | None]:
-    """Return the cut network with its accuracy recovered as far as the data allow, and that accuracy."""
-    data, job = ready.subject.data, ready.job
-    if data is None:
-        return small, None
-    images = [batch for batch, _ in data.calibration(CALIBRATION_IMAGES, job.seed)]
-    compensate(small, ready.subject.model, plan, images, seed=job.seed, progress=progress)
-    epochs = _epochs(ready)
-    if epochs:
-        small = recover(
-            small,
-            ready.subject.model,
-            data,
-            Recipe(epochs=epochs, seed=job.seed),
-            checkpoint=work.path(f"recovery-{attempt}.ckpt"),
-            progress=progress,
-        )
-    return small, evaluate(small, data, progress=progress)
-
-
-def _source(job: Job, subject: Subject) -> dict[str, Any]:
-    """Return what it takes to load the bundle's network again."""
-    return {
-        "model": subject.origin,
-        "submodule": subject.submodule,
-        "input": "x".join(map(str, subject.input_shape)),
-        "mean": job.mean,
-        "std": job.std,
-    }
-
-
-def _identity(job: Job, subject: Subject) -> dict[str, Any]:
-    """Return what makes two runs the same: the request and the hashes of what it names."""
-    return {
-        "model": job.model,
-        "weights": str(job.weights) if job.weights else None,
-        "data": job.data,
-        "input": "x".join(str(size) for size in subject.input_shape),
-        "submodule": subject.submodule,
-        "mean": list(job.mean) if job.mean else None,
-        "std": list(job.std) if job.std else None,
-        "target": job.target,
-        "latency": str(job.latency),
-        "precision": job.precision,
-        "threads": job.threads,
-        "devices": list(job.devices),
-        "seed": job.seed,
-        "epochs": job.epochs,
-        "max_drop": job.max_drop,
-        "lock": list(job.lock),
-        "allow_inexact": job.allow_inexact,
-        "align": job.align,
-        "rounds": job.rounds,
-        "criterion": job.criterion,
-        "strategy": job.strategy,
-        "max_params": job.max_params,
-        "max_size": job.max_size,
-        "model_digest": subject.digest,
-        "data_digest": subject.data.digest if subject.data is not None else None,
-    }
+def _judged(ready: Prepared, baseline: Mapping[str, Any], last: Cut) -> Verdict:
+    measured, job = last.shipped.measured, ready.job
+    return judge(
+        budget_ms=baseline["budget_ms"],
+        measured_ms=measured.median_ms,
+        trusted=measured.trusted,
+        distrust=measured.reason,
+        numerics=last.shipped.numerics,
+        precision=ready.bench.settings.precision,
+        dense_accuracy=baseline["accuracy"],
+        engine_accuracy=last.shipped.accuracy,
+        max_drop=None if job.max_drop is None else job.max_drop / 100,
+        allow_unverified=job.allow_unverified,
+        float_accuracy=last.accuracy,
+    )

@@ -29,7 +29,7 @@ from edgeprune.pruning.fuse import fuse
 from edgeprune.pruning.slim import slim
 from edgeprune.shipping import quantization_images
 from edgeprune.targets.target import find_target
-from edgeprune.units import LatencyBudget, format_ms, format_percent
+from edgeprune.units import LatencyBudget, format_ms, format_percent, parse_latency
 from edgeprune.verification.accuracy import engine_accuracy
 
 EXACTNESS = ("fp32", "fp16", "bf16", "int8")
@@ -72,23 +72,32 @@ class Trial:
 
 @dataclass(frozen=True)
 class Settled:
-    """What was decided: the job with its precision and its budget in ms, that budget, and the trials by which.
+    """The job with its precision and its budget, and the trials by which they were chosen; none where both were given.
 
     The subject and its channels' scores are the same in every precision, so they need not be found again.
     """
 
     job: Job
-    latency: LatencyBudget
-    subject: Subject | None
-    scores: Mapping[str, np.ndarray] | None
-    trials: tuple[Trial, ...]
+    subject: Subject | None = None
+    scores: Mapping[str, np.ndarray] | None = None
+    trials: tuple[Trial, ...] = ()
+
+    @classmethod
+    def of(cls, job: Job, subject: Subject | None, content: Mapping[str, Any]) -> Settled:
+        """Return what `to_json` told of an earlier run of the job."""
+        chosen = replace(job, precision=content["chosen"], latency=parse_latency(content["budget"]))
+        return cls(chosen, subject, trials=tuple(Trial(**trial) for trial in content["tried"]))
 
     def to_json(self) -> dict[str, Any]:
         """Return the part of a document that tells of the choice."""
-        chosen = self.job.precision
+        chosen, budget = self.job.precision, str(self.job.latency)
         said = "; ".join(map(str, sorted(self.trials, key=lambda trial: trial.precision != chosen)))
-        why = f"{chosen} was taken for {self.latency}: {said}"
-        return {"chosen": chosen, "why": why, "tried": [trial.to_json() for trial in self.trials]}
+        return {
+            "chosen": chosen,
+            "budget": budget,
+            "why": f"{chosen} was taken for {budget}: {said}",
+            "tried": [trial.to_json() for trial in self.trials],
+        }
 
 
 def settle(job: Job, progress: Progress, subject: Subject | None = None) -> Settled:
@@ -102,28 +111,29 @@ def settle(job: Job, progress: Progress, subject: Subject | None = None) -> Sett
     """
     assert job.latency is not None, "the job was checked"
     target = find_target(job.target)
-    budget = job.latency
+    in_ms = job.latency
     trials: list[Trial] = []
     scores: Mapping[str, np.ndarray] | None = None
     for precision in (target.precision, *(one for one in target.precisions if one != target.precision)):
-        asked = replace(job, precision=precision, latency=budget)
-        own = precision == target.precision
-        reason = "" if own else _obstacle(asked, subject, progress)
+        asked = replace(job, precision=precision, latency=in_ms)
+        reason = _obstacle(asked, subject, progress) if precision != target.precision else ""
         if reason:
             trials.append(Trial(precision, reason=reason))
         else:
             with prepare(asked, progress, subject, scores=scores) as ready:
                 subject, scores = ready.subject, ready.choice.scores
-                budget = LatencyBudget(ms=budget.of(ready.dense_ms))
-                trials.append(_tried(ready, budget, progress))
+                in_ms = LatencyBudget(ms=in_ms.of(ready.dense_ms))
+                trials.append(_tried(ready, progress))
         progress.say(f"Precision {trials[-1]}")
     chosen = preferred(trials)
     if chosen is None:
         raise BudgetError(
-            f"no precision reaches {format_ms(budget.ms or 0.0)}: {'; '.join(map(str, trials))}",
+            f"no precision reaches {format_ms(in_ms.ms or 0.0)}: {'; '.join(map(str, trials))}",
             remedy="allow more time, or lock fewer layers",
         )
-    settled = Settled(replace(job, precision=chosen.precision, latency=budget), budget, subject, scores, tuple(trials))
+    # A share of the own precision's latency stays one: it is the same request whatever the device took just now.
+    latency = job.latency if chosen.precision == target.precision else in_ms
+    settled = Settled(replace(job, precision=chosen.precision, latency=latency), subject, scores, tuple(trials))
     progress.say(f"Precision: {settled.to_json()['why']}")
     return settled
 
@@ -151,10 +161,10 @@ def _obstacle(job: Job, subject: Subject | None, progress: Progress) -> str:
     return ""
 
 
-def _tried(ready: Prepared, budget: LatencyBudget, progress: Progress) -> Trial:
+def _tried(ready: Prepared, progress: Progress) -> Trial:
     precision, dense_ms = ready.bench.settings.precision, ready.dense_ms
     try:
-        solution = solve(ready.choice.problem(ready.table), budget.of(dense_ms) / ready.drift * 1000)
+        solution = solve(ready.choice.problem(ready.table), ready.budget.of(dense_ms) / ready.drift * 1000)
     except BudgetError as error:
         return Trial(precision, dense_ms, reason=error.message)
     plan = ready.choice.plan(solution.widths)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -17,7 +14,6 @@ from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.artifacts.subject import Subject, load_subject
 from edgeprune.budget.amounts import limits
 from edgeprune.budget.choice import Choice
-from edgeprune.budget.values import values_from_scores
 from edgeprune.errors import InputError, TableError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
@@ -33,14 +29,14 @@ from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import Trust, vetted
 from edgeprune.progress import Progress
 from edgeprune.pruning.importance import scores as importance
-from edgeprune.pruning.importance import without_training
-from edgeprune.pruning.sensitivity import measured_losses, values_from_losses
 from edgeprune.pruning.verify import verified
+from edgeprune.scoring import scored_by, values_of
 from edgeprune.targets.target import find_target
-from edgeprune.training.images import Batch
+from edgeprune.trainjob import TrainJob
+from edgeprune.units import LatencyBudget
 
 CALIBRATION_IMAGES = 512
-TRAINED = "trained"
+"""Training images that channels are scored on, and that what is left is refitted to."""
 
 
 class Steps:
@@ -101,6 +97,12 @@ class Prepared:
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     @property
+    def budget(self) -> LatencyBudget:
+        """The latency that was asked for, where there is one."""
+        assert self.job.latency is not None, "only an export has one"
+        return self.job.latency
+
+    @property
     def dense_ms(self) -> float:
         """Latency of the dense network: as measured now, else as the table says."""
         return self.table.dense.engine_ms if self.dense is None else self.dense.median_ms
@@ -156,7 +158,7 @@ def prepare(
         choice = Choice(
             graph,
             scores,
-            _values(job, subject, graph, found.criterion, scores, batches, store, progress),
+            values_of(job, subject, graph, found.criterion, scores, batches, store, progress),
             job.align or find_target(job.target).align,
             limits(job.max_params, job.max_size, bench.settings.precision),
             job.strategy,
@@ -185,10 +187,10 @@ def traced(
         with progress.step(f"looking at {' and '.join(job.devices)}"):
             benches.check()  # before the network is loaded: a device that is not there costs no minute
         with progress.step("loading and tracing the network"):
-            subject = subject or _subject(job)
+            subject = subject or subject_of(job)
             _check_images(job, benches.first, subject)
             steps.done("load")
-            graph, criterion = _scored_by(job, subject, _traced(job, subject))
+            graph, criterion = scored_by(job, subject, _traced(job, subject))
             graph = verified(subject.model, graph)
             if inspect:
                 inspect(graph)
@@ -219,51 +221,23 @@ def _traced(job: Job, subject: Subject) -> ChannelGraph:
     return trace(subject.model, subject.example_inputs, lock=job.lock, allow_inexact=job.allow_inexact)
 
 
-def _scored_by(job: Job, subject: Subject, graph: ChannelGraph) -> tuple[ChannelGraph, str]:
-    """Return the criterion, and the graph without the groups that it says nothing about.
+def subject_of(job: Job | TrainJob) -> Subject:
+    """Load the network and the data that a job names.
 
-    What training for pruning has given counts before all else; channels that it gave nothing stay.
+    Raises:
+        InputError: a name, a file or a shape that does not fit.
+        MissingError: a package that the model or the data need.
     """
-    by_data = "obs" if subject.data is not None else "l2"
-    if job.criterion not in (None, TRAINED) or not subject.importances:
-        return graph, job.criterion or by_data
-    rest = without_training(graph, subject.importances)
-    if job.criterion is None and len(rest) == len(graph.groups):
-        return graph, by_data
-    return graph.lock(rest, "training for pruning gave it no importance; --criterion takes another"), TRAINED
-
-
-def _values(
-    job: Job,
-    subject: Subject,
-    graph: ChannelGraph,
-    criterion: str,
-    scores: Mapping[str, np.ndarray],
-    batches: Sequence[Batch] | None,
-    store: TableStore,
-    progress: Progress,
-) -> dict[str, np.ndarray]:
-    """Return group -> value of each width: as measured where there are data, else as the scores say.
-
-    What training for pruning has given is not measured again: it is what the training meant by it.
-    """
-    guessed = values_from_scores(graph, scores)
-    if batches is None or criterion == TRAINED:
-        return guessed
-    assert subject.data is not None
-    widths = {group.name: group.channels for group in graph.cuttable}
-    asked = [subject.digest, subject.data.digest, criterion, job.seed, widths, version("edgeprune")]
-    name = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
-    losses = measured_losses(
-        subject.model,
-        graph,
-        scores,
-        batches,
-        cache=store.root / "sensitivity" / f"{name}.jsonl",
+    return load_subject(
+        job.model,
+        weights=job.weights,
+        input_shape=job.input_shape,
+        submodule=job.submodule if isinstance(job, Job) else "",
+        data=job.data,
+        mean=job.mean,
+        std=job.std,
         seed=job.seed,
-        progress=progress,
     )
-    return values_from_losses(graph, guessed, losses) if losses else guessed
 
 
 def measured_now(bench: Bench, blueprint: Blueprint) -> Measurement:
@@ -279,16 +253,3 @@ def measured_now(bench: Bench, blueprint: Blueprint) -> Measurement:
             remedy="stop what else runs on the device (edgeprune doctor shows it) and try again",
         )
     return dense
-
-
-def _subject(job: Job) -> Subject:
-    return load_subject(
-        job.model,
-        weights=job.weights,
-        input_shape=job.input_shape,
-        data=job.data,
-        mean=job.mean,
-        std=job.std,
-        seed=job.seed,
-        submodule=job.submodule,
-    )

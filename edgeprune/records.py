@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 from pathlib import Path
@@ -32,8 +33,12 @@ def write_bytes(path: PathLike, content: bytes) -> None:
 
 def write_json(path: PathLike, schema: str, content: Mapping[str, Any]) -> None:
     """Write `content` as an object whose first key, `schema`, names kind and version, such as `edgeprune.plan/1`."""
-    text = json.dumps({"schema": schema, **content}, indent=1, ensure_ascii=False) + "\n"
-    write_bytes(path, text.encode())
+    write_bytes(path, (json_text({"schema": schema, **content}) + "\n").encode())
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """Return an object as JSON; NaN and infinity, which JSON does not have, become null."""
+    return json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def read_json(path: PathLike, schema: str) -> dict[str, Any]:
@@ -82,6 +87,14 @@ def read_lines(path: PathLike) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(record, dict):
             yield record
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _ends_with_newline(path: Path) -> bool:

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from edgeprune.errors import InputError, NumericsError, TableError
 from edgeprune.pipeline import Result, export
@@ -28,8 +27,8 @@ def replay(bundle: Path, out: Path | None = None, progress: Progress = SILENT) -
         progress: where to show it.
 
     Returns:
-        The differences. The exit code is that of the new bundle's own verdict if that is not met; else 0 without
-        differences; else 2 where an input is another one, 8 where the device is, and 7 where the result alone differs.
+        The differences. The exit code is that of the new bundle where it ended otherwise than the first, and not with
+        0; else 0 without differences, 2 where an input is another one, 8 where the device is, 7 where the result is.
 
     Raises:
         EdgePruneError: what an export may end with; an input that is gone; a bundle made from Python objects.
@@ -58,8 +57,7 @@ def _refuse_gone(changed: Sequence[Difference]) -> None:
 
 
 def _code(found: Sequence[Difference], before: Facts, result: Result) -> int:
-    met: dict[str, Any] = {"met": 0}
-    if result.exit_code != met.get(before.result["status"], result.exit_code):
+    if result.exit_code not in (0, before.result.get("exit_code", 0)):
         return result.exit_code
     codes = [_CODES.get(one.kind, NumericsError.exit_code) for one in found]
     return next((code for code in (InputError.exit_code, TableError.exit_code) if code in codes), max(codes, default=0))

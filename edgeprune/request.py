@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeprune.artifacts.contents import file_digest
+from edgeprune.artifacts.workspace import MADE
 from edgeprune.errors import InputError
 from edgeprune.job import Job
-from edgeprune.units import parse_latency, parse_shape
+from edgeprune.units import LatencyBudget, format_shape, parse_latency, parse_shape
 
-_OPTIONS = (
-    "weights",
-    "input",
-    "submodule",
-    "data",
-    "mean",
-    "std",
-    "target",
-    "latency",
-    "precision",
-    "threads",
-    "seed",
-    "epochs",
-    "max_drop",
-    "align",
-    "rounds",
-    "criterion",
-)
-_REPEATED = {"devices": "device", "lock": "lock"}
-_FLAGS = ("allow_inexact",)
+if TYPE_CHECKING:  # it brings torch, and a report needs none
+    from edgeprune.artifacts.subject import Subject
+
+_NOT_KEPT = {"out", "dry_run", "resume", "force", "allow_unverified"}
+"""Where the bundle goes and how the run goes: neither makes another bundle."""
+
+_KEYS = {item.name: item.name for item in fields(Job) if item.name not in _NOT_KEPT} | {"input_shape": "input"}
+"""Field of a job -> its key in the manifest."""
+
+_READ: Mapping[str, Callable[[Any], Any]] = {"latency": parse_latency, "weights": Path, "input": parse_shape}
+
+_OPTIONS = {"devices": "device"}
+"""Key in the manifest -> option, where that is not the key."""
+
+
+def kept_request(job: Job, subject: Subject) -> dict[str, Any]:
+    """Return what makes two runs the same: the request, and the hashes of the network and the data as loaded."""
+    asked = {key: _plain(getattr(job, name)) for name, key in _KEYS.items()}
+    return asked | {
+        "input": format_shape(subject.input_shape),
+        "submodule": subject.submodule,
+        "model_digest": subject.digest,
+        "data_digest": subject.data.digest if subject.data is not None else None,
+    }
 
 
 def job_of(manifest: Mapping[str, Any], out: Path | None = None) -> Job:
@@ -40,29 +46,8 @@ def job_of(manifest: Mapping[str, Any], out: Path | None = None) -> Job:
         InputError: the network or the data were Python objects, which nothing names.
     """
     asked = _named(manifest)
-    return Job(
-        model=asked["model"],
-        target=asked["target"],
-        latency=parse_latency(asked["latency"]),
-        weights=Path(asked["weights"]) if asked.get("weights") else None,
-        input_shape=parse_shape(asked["input"]) if asked.get("input") else None,
-        submodule=asked.get("submodule") or "",
-        data=asked.get("data"),
-        mean=tuple(asked["mean"]) if asked.get("mean") else None,
-        std=tuple(asked["std"]) if asked.get("std") else None,
-        precision=asked.get("precision"),
-        threads=asked.get("threads"),
-        devices=tuple(asked.get("devices") or ("local",)),
-        out=out,
-        seed=asked["seed"],
-        epochs=asked.get("epochs"),
-        max_drop=asked.get("max_drop"),
-        lock=tuple(asked.get("lock") or ()),
-        allow_inexact=bool(asked.get("allow_inexact")),
-        align=asked.get("align"),
-        rounds=asked["rounds"],
-        criterion=asked.get("criterion"),
-    )
+    given = {name: _read(key, asked[key]) for name, key in _KEYS.items() if asked.get(key) is not None}
+    return Job(**given, out=out)
 
 
 def command_of(manifest: Mapping[str, Any]) -> list[str]:
@@ -73,20 +58,22 @@ def command_of(manifest: Mapping[str, Any]) -> list[str]:
     """
     asked = _named(manifest)
     words = ["edgeprune", "export", asked["model"]]
-    for name in _OPTIONS:
-        if asked.get(name) not in (None, ""):
-            words += [f"--{name.replace('_', '-')}", _written(asked[name])]
-    for name, option in _REPEATED.items():
-        for value in asked.get(name) or ():
-            words += [f"--{option}", value]
-    return words + [f"--{name.replace('_', '-')}" for name in _FLAGS if asked.get(name)]
+    for key in _KEYS.values():
+        value, option = asked.get(key), f"--{_OPTIONS.get(key, key).replace('_', '-')}"
+        if key == "model" or value is None or value is False or value == "":
+            continue
+        if value is True:
+            words.append(option)
+        elif key in ("devices", "lock"):
+            words += [word for one in value for word in (option, one)]
+        else:
+            words += [option, _written(key, value)]
+    return words
 
 
 def can_be_repeated(manifest: Mapping[str, Any]) -> bool:
     """Whether names alone lead to the network and the data: a bundle made from Python objects can't be made again."""
-    asked = manifest["job"]
-    lost = asked.get("data") is None and asked.get("data_digest") is not None and asked["model"] != "demo"
-    return bool(manifest["source"]["model"]) and not lost
+    return bool(manifest["source"]["model"])
 
 
 def input_digests(job: Job) -> dict[str, str]:
@@ -101,7 +88,7 @@ def input_digests(job: Job) -> dict[str, str]:
             continue
         file, _, function = named.rpartition(":")
         found = Path(file if function.isidentifier() and file else named)
-        for path in (found / "manifest.json", found / "training.json") if found.is_dir() else (found,):
+        for path in [found / name for name in MADE] if found.is_dir() else [found]:
             if path.is_file():
                 digests[str(path)] = file_digest(path)
     return digests
@@ -117,5 +104,22 @@ def _named(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     return asked
 
 
-def _written(value: Any) -> str:
+def _plain(value: Any) -> Any:
+    """Return a value of a job as JSON has it."""
+    if isinstance(value, Path | LatencyBudget):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _read(key: str, value: Any) -> Any:
+    """Return the value of a job that a manifest keeps under `key`."""
+    if key in _READ:
+        return _READ[key](value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _written(key: str, value: Any) -> str:
+    """Return a value as it is typed."""
+    if key == "max_size":
+        return f"{value}B"
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -131,19 +131,10 @@ def versions() -> dict[str, str]:
 
 def _layer_rows(ready: Prepared, plan: WidthPlan, layers: LayerTimes) -> list[dict[str, Any]]:
     """Return a row a layer of the dense engine: dense and predicted time, and the shipped engine's measured time."""
-    measured: dict[str, float] = {}
-    inserted = 0.0
+    measured: dict[str | None, float] = {}
     for time in layers.rows:
-        owner = next((name for name in time.nodes if name in ready.blueprint.nodes), None)
-        if owner is None:
-            inserted += time.us
-        for row in ready.table.rows if owner is not None else ():
-            if set(time.nodes) & set(row.nodes):
-                measured[row.name] = measured.get(row.name, 0.0) + time.us
-                break
-        else:
-            if owner is not None:
-                inserted += time.us
+        found = next((row.name for row in ready.table.rows if not set(row.nodes).isdisjoint(time.nodes)), None)
+        measured[found] = measured.get(found, 0.0) + time.us
     dense = {row.name: us for row, us, _ in ready.table.layers(WidthPlan.dense(ready.graph).widths)}
     rows = []
     for row, predicted, source in ready.table.layers(plan.widths):
@@ -160,6 +151,9 @@ def _layer_rows(ready: Prepared, plan: WidthPlan, layers: LayerTimes) -> list[di
                 "source": source,
             }
         )
-    rest = dict.fromkeys(rows[0], "") | {"layer": "(inserted by the runtime, unattributed)"}
-    rows.append({**rest, "predicted_us": round(ready.table.fixed_us, 3), "measured_us": round(inserted, 3)})
-    return rows
+    rest = {
+        "layer": "(inserted by the runtime, unattributed)",
+        "predicted_us": round(ready.table.fixed_us, 3),
+        "measured_us": round(measured.get(None, 0.0), 3),
+    }
+    return [*rows, dict.fromkeys(rows[0], "") | rest]

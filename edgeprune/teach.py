@@ -17,7 +17,7 @@ from typing import Any
 
 from edgeprune.artifacts import checkpoint as checkpoints
 from edgeprune.artifacts.blueprint import Blueprint
-from edgeprune.artifacts.subject import Network, Subject, load_subject
+from edgeprune.artifacts.subject import Network, Subject
 from edgeprune.artifacts.workspace import Workspace
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.graph.trace import trace
@@ -26,7 +26,7 @@ from edgeprune.latency.profile import fill
 from edgeprune.latency.slopes import LatencyCost
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import vetted
-from edgeprune.prepare import measured_now
+from edgeprune.prepare import measured_now, subject_of
 from edgeprune.progress import SILENT, Progress
 from edgeprune.shipping import versions
 from edgeprune.training.lapp import Lapp, Settings
@@ -53,7 +53,8 @@ def teach(job: TrainJob, progress: Progress = SILENT) -> dict[str, Any]:
         BudgetError: LAPP can't reach the cost.
     """
     started = time.perf_counter()
-    subject = _loaded(job, progress)
+    with progress.step("loading the network and its data"):
+        subject = subject_of(job)
     model, trained_start = _start(job, subject)
     data = subject.data
     if data is None:
@@ -85,19 +86,6 @@ def _workspace(job: TrainJob, subject: Subject) -> AbstractContextManager[Worksp
     if not is_first():
         return nullcontext()
     return Workspace(job.out, _identity(job, subject), resume=job.resume, force=job.force)
-
-
-def _loaded(job: TrainJob, progress: Progress) -> Subject:
-    with progress.step("loading the network and its data"):
-        return load_subject(
-            job.model,
-            weights=job.weights,
-            input_shape=job.input_shape,
-            data=job.data,
-            mean=job.mean,
-            std=job.std,
-            seed=job.seed,
-        )
 
 
 def _start(job: TrainJob, subject: Subject) -> tuple[Network, bool]:
@@ -206,15 +194,8 @@ def _write(
     document: Mapping[str, Any],
 ) -> None:
     structure = method.structure if method.structure is not None else subject.structure
-    source = {
-        "model": subject.origin,
-        "submodule": subject.submodule,
-        "input": "x".join(map(str, subject.input_shape)),
-        "mean": job.mean,
-        "std": job.std,
-    }
     content = {
-        "source": source,
+        "source": subject.source(),
         "method": dict(method.settings),
         "recipe": asdict(recipe),
         "result": dict(document),

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeprune.errors import InputError, nearest
-from edgeprune.job import check_files, check_input, check_least, check_model, check_out
+from edgeprune.errors import InputError
+from edgeprune.job import check_files, check_input, check_known, check_least, check_model, check_out, check_precision
 from edgeprune.targets.address import Address
+from edgeprune.targets.devices import check_reach
 from edgeprune.targets.target import find_target
 from edgeprune.units import LatencyBudget
 
@@ -94,12 +95,7 @@ class TrainJob:
             InputError: a name, a number or a path that cannot be right; nothing has been written then.
         """
         for name, known in (("method", METHODS), ("start", STARTS), ("removes", REMOVES), ("bypass", BYPASSES)):
-            value = getattr(self, name)
-            if value is not None and value not in known:
-                raise InputError(
-                    f"--{name} {value!r} is nothing that is known{nearest(value, known)}",
-                    remedy=f"use {', '.join(known)}",
-                )
+            check_known(name, getattr(self, name), known)
         check_model(self.model)
         check_files(self.weights, self.data)
         check_input(self.input_shape, self.mean, self.std)
@@ -120,7 +116,7 @@ class TrainJob:
                 "--resume and --force were both given",
                 remedy="give --resume to continue the interrupted run, or --force to replace it",
             )
-        check_out(self.out, may_exist=self.resume or self.force)
+        check_out(self.out, resume=self.resume, force=self.force)
         return self
 
     def _check_target(self) -> None:
@@ -135,7 +131,9 @@ class TrainJob:
             return
         if self.target is None:
             raise InputError("--latency was given without --target", remedy="`edgeprune targets` lists them")
-        find_target(self.target)
+        target = find_target(self.target)
+        check_reach(target, self.device)
+        check_precision(self.precision, target)
         if self.removes == "filters":
             raise InputError(
                 "a latency is known by channels, and --removes filters was given", remedy="leave --removes out"

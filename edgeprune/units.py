@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Sequence
 
 from edgeprune.errors import InputError
 
@@ -92,6 +93,11 @@ def parse_shape(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise InputError(f"shape {text!r} is not positive numbers joined by x", remedy="write it like 1x3x224x224")
     return tuple(int(part) for part in parts)
+
+
+def format_shape(shape: Sequence[int]) -> str:
+    """Return a shape as it is typed: (1, 3, 224, 224) -> '1x3x224x224'."""
+    return "x".join(map(str, shape))
 
 
 def parse_floats(text: str) -> tuple[float, ...]:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from edgeprune.errors import InputError
-from edgeprune.job import Job, default_out
+from edgeprune.job import CRITERIA, STRATEGIES, Job, default_out
+from edgeprune.records import write_json
 
 JOB = Job("demo", "openvino")
 
@@ -37,8 +38,11 @@ def test_jobs_that_may_be_right(changed: dict[str, Any], tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").touch()
     (tmp_path / "old").mkdir()
+    write_json(tmp_path / ".old.partial" / "job.json", "edgeprune.job/1", {})  # a run that was stopped
     assert replace(JOB, **changed).checked()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.py", "old"], "checking writes nothing"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".old.partial", "net.py", "old"], (
+        "checking writes nothing"
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,12 +70,16 @@ def test_jobs_that_may_be_right(changed: dict[str, Any], tmp_path: Path, monkeyp
         ({"epochs": -1}, "--epochs -1"),
         ({"align": 0}, "--align 0"),
         ({"rounds": 0}, "--rounds 0"),
+        ({"criterion": "taylr"}, "--criterion 'taylr' is nothing that is known (did you mean 'taylor'?)"),
+        ({"strategy": "globl"}, "--strategy 'globl' is nothing that is known (did you mean 'global'?)"),
+        ({"precision": "int9"}, "precision 'int9' is not for target openvino (did you mean 'int8'?)"),
         ({"seed": -1}, "--seed -1"),
         ({"max_drop": -0.5}, "--max-drop -0.5"),
         ({"max_drop": float("nan")}, "--max-drop nan"),
         ({"devices": ("lokal",)}, "did you mean 'local'"),
         ({"resume": True, "force": True}, "both given"),
         ({"out": Path("old")}, "old exists already"),
+        ({"out": Path("old"), "resume": True}, "old exists already, and no run of it is left to resume"),
         ({"out": Path("net.py"), "force": True}, "net.py is a file"),
         ({"out": Path("net.py/bundle")}, "net.py is a file"),
         ({"out": Path("."), "force": True}, "contains the working folder"),
@@ -110,3 +118,11 @@ def test_an_output_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mo
 )
 def test_where_a_bundle_goes(model: str, folder: str) -> None:
     assert default_out(model, "jetson") == Path("runs") / folder
+
+
+def test_the_names_are_those_of_the_tables() -> None:
+    from edgeprune.budget import strategies
+    from edgeprune.pruning import importance
+
+    assert list(importance.CRITERIA) == list(CRITERIA)
+    assert list(strategies.STRATEGIES) == list(STRATEGIES)

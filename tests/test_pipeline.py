@@ -6,7 +6,9 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,13 @@ import pytest
 import torch
 
 import edgeprune
-from edgeprune import api, pipeline, prepare, shipping
+from edgeprune import api, cutting, decision, pipeline, prepare, shipping
 from edgeprune.errors import BudgetError, InputError, TableError
 from edgeprune.job import Job
 from edgeprune.progress import SILENT, Silent
 from edgeprune.training.demo import demo_model
 from edgeprune.units import parse_latency
-from tests.simulated import SimulatedBench, Wide
+from tests.simulated import SimulatedBench, Wide, measurement
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +46,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pipeline.Resul
     folder = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         simulate(patch, folder / "tables")
-        for module in (pipeline, prepare):
+        for module in (cutting, prepare):
             patch.setattr(module, "CALIBRATION_IMAGES", 128)  # a quarter: most of an export's time is the refit on them
         asked = Job(model="demo", target="openvino", latency=parse_latency("60%"), epochs=1, out=folder / "out")
         return folder, pipeline.export(asked)
@@ -143,6 +145,30 @@ def test_a_miss_is_planned_again_and_said(tmp_path: Path, network: str, device: 
     assert any("planning again for 97%" in line for line in said)
 
 
+def test_a_miss_that_no_tighter_plan_can_mend_is_shipped_as_a_miss(
+    tmp_path: Path, network: str, device: SimulatedBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, decide = cutting.ship, pipeline.decide
+    aims: list[float] = []
+
+    def slow(*arguments: Any) -> Any:
+        shipped = usual(*arguments)
+        return replace(shipped, measured=measurement(shipped.measured.median_ms * 1.2))
+
+    def once(ready: Any, aim_ms: float, progress: Any) -> Any:
+        aims.append(aim_ms)
+        if len(aims) > 1:
+            raise BudgetError("under the floor", remedy="")
+        return decide(ready, aim_ms, progress)
+
+    monkeypatch.setattr(cutting, "ship", slow)
+    monkeypatch.setattr(pipeline, "decide", once)
+    result = pipeline.export(job(tmp_path, network))
+    assert (result.exit_code, result.content["status"]) == (5, "missed")
+    assert aims[1] == pytest.approx(0.97 * aims[0])
+    assert left(tmp_path) == ["out"]
+
+
 def test_a_dry_run_writes_nothing(tmp_path: Path, network: str) -> None:
     found = pipeline.export(job(tmp_path, network, dry_run=True)).to_json()
     assert found["status"] == "planned"
@@ -156,17 +182,19 @@ def test_a_budget_under_the_floor_leaves_nothing_behind(tmp_path: Path, network:
     assert left(tmp_path) == []
 
 
-@pytest.mark.parametrize("step", ["_baseline", "decide", "_recovered", "ship"])
+@pytest.mark.parametrize(
+    ("module", "step"), [(pipeline, "_baseline"), (pipeline, "decide"), (cutting, "_recovered"), (cutting, "ship")]
+)
 def test_resume_goes_on_where_a_kill_stopped_it(
-    tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch, step: str
+    tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
-    usual = getattr(pipeline, step)
+    usual = getattr(module, step)
     with monkeypatch.context() as broken:
-        broken.setattr(pipeline, step, lambda *args, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+        broken.setattr(module, step, lambda *args, **options: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             pipeline.export(job(tmp_path, network))
     assert not (tmp_path / "out").exists()
-    assert getattr(pipeline, step) is usual
+    assert getattr(module, step) is usual
     result = pipeline.export(job(tmp_path, network, resume=True))
     assert result.exit_code == 0
     assert left(tmp_path) == ["out"]
@@ -328,6 +356,14 @@ def test_python_wants_one_sample() -> None:
         edgeprune.export(Wide(), torch.zeros(2, 3, 8, 8), target="openvino", latency="60%")
 
 
+def test_python_s_options_are_checked_before_anything_is_measured(tmp_path: Path, device: SimulatedBench) -> None:
+    (tmp_path / "there").mkdir()
+    for wrong, said in (({"rounds": 0}, "--rounds 0"), ({"out": tmp_path / "there"}, "exists already")):
+        with pytest.raises(InputError, match=said):
+            edgeprune.export(Wide(), torch.zeros(1, 3, 16, 16), target="openvino", latency="60%", **wrong)
+    assert device.built == 0
+
+
 def test_a_bundle_is_cut_further(tmp_path: Path, network: str) -> None:
     first = job(tmp_path, network, out=tmp_path / "first")
     pipeline.export(first)
@@ -369,3 +405,11 @@ def test_the_same_seed_and_table_give_the_same_plan(tmp_path: Path, network: str
     assert device.built == built + 1, "only the layers of the shipped engine are timed again"
     pipeline.export(job(tmp_path, network, out=tmp_path / "third", seed=1))
     assert device.built > built + 2, "another seed is another request"
+
+
+def test_another_normalisation_is_another_request(tmp_path: Path, network: str) -> None:
+    with prepare.prepare(job(tmp_path, network), SILENT) as ready:
+        before = decision._reasons(ready)
+        ready.subject = replace(ready.subject, mean=(0.5,), std=(0.25,))
+        after = decision._reasons(ready)
+    assert {name for name in after if after[name] != before[name]} == {"normalisation"}

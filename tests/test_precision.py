@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune import pipeline, precision, prepare, shipping
+from edgeprune import cutting, pipeline, precision, prepare, shipping
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.job import Job
-from edgeprune.precision import EXACTNESS, Trial, preferred, settle
+from edgeprune.precision import EXACTNESS, Settled, Trial, preferred, settle
 from edgeprune.progress import SILENT
+from edgeprune.replay import replay
 from edgeprune.runtimes.base import SessionSettings
 from edgeprune.units import parse_latency
 from tests.simulated import SimulatedBench
@@ -62,12 +64,38 @@ def test_a_budget_that_int8_meets_uncut_ships_int8_uncut(tmp_path: Path) -> None
 def test_without_data_int8_is_left_out_and_the_rest_compared_by_widths(network: str) -> None:
     asked = Job(network, "openvino", parse_latency("60%"), precision="auto", input_shape=(1, 3, 16, 16))
     settled = settle(asked, SILENT)
-    assert settled.job.precision == "fp32"
+    assert settled.job == replace(asked, precision="fp32")  # 60 % of whatever float32 takes next time
+    assert Settled.of(asked, settled.subject, settled.to_json()) == replace(settled, scores=None)
     reasons = {trial.precision: trial.reason for trial in settled.trials}
     assert "no training images" in reasons["int8"]
     assert settled.trials[0].accuracy is None
     with pytest.raises(BudgetError, match="no precision reaches"):
         settle(Job(network, "openvino", parse_latency("1us"), precision="auto", input_shape=(1, 3, 16, 16)), SILENT)
+
+
+@pytest.mark.slow  # five tables
+def test_a_run_that_is_resumed_keeps_its_precision(
+    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Job(
+        network, "openvino", parse_latency("60%"), precision="auto", input_shape=(1, 3, 16, 16), out=tmp_path / "out"
+    )
+    with monkeypatch.context() as broken:
+        broken.setattr(cutting, "ship", raising(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.export(asked)
+    with monkeypatch.context() as broken:
+        broken.setattr(pipeline, "settle", raising(AssertionError))
+        found = pipeline.export(replace(asked, resume=True)).content
+    assert (found["status"], found["precision"]["chosen"]) == ("met", "fp32")
+    assert replay(tmp_path / "out").content["differences"] == []
+
+
+def raising(error: type[BaseException]) -> Any:
+    def call(*arguments: Any, **options: Any) -> Any:
+        raise error
+
+    return call
 
 
 def test_an_int8_engine_is_not_shipped_without_images(network: str, tmp_path: Path) -> None:

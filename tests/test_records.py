@@ -12,7 +12,7 @@ from edgeprune.errors import InputError
 from edgeprune.records import append_lines, read_json, read_lines, write_bytes, write_json
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -76,3 +76,8 @@ def test_a_torn_line_is_passed_over_and_spoils_no_other(tmp_path: Path) -> None:
     path.write_text(json.dumps({"a": 1}) + "\n" + '{"a": ')
     append_lines(path, [{"a": 2}])
     assert list(read_lines(path)) == [{"a": 1}, {"a": 2}]
+
+
+def test_what_json_does_not_have_becomes_null(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", "test/1", {"numerics": {"slim": float("inf"), "onnx": [float("nan"), 1.5]}})
+    assert read_json(tmp_path / "x.json", "test/1")["numerics"] == {"slim": None, "onnx": [None, 1.5]}

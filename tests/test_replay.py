@@ -14,8 +14,11 @@ import torch
 
 from edgeprune.artifacts.contents import write_manifest
 from edgeprune.errors import InputError
+from edgeprune.pipeline import Result
 from edgeprune.progress import Silent
-from edgeprune.replay import replay
+from edgeprune.replay import _code, replay
+from edgeprune.report.differences import Difference
+from edgeprune.report.facts import Facts
 from tests.simulated import SimulatedBench
 from tests.test_pipeline import simulate
 
@@ -86,3 +89,20 @@ def test_a_file_that_is_gone_is_told_before_anything_runs(device: SimulatedBench
     with pytest.raises(InputError, match=r"weights.pt, which the bundle was made from, is not there"):
         replay(Path("60"))
     assert not device.built
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kinds", "code"),
+    [
+        (0, 0, [], 0),
+        (6, 6, [], 0),  # as inaccurate as it was
+        (0, 6, ["accuracy"], 6),
+        (6, 0, ["accuracy"], 7),
+        (5, 5, ["version"], 7),
+        (0, 0, ["plan", "fingerprint"], 8),
+        (0, 0, ["plan", "fingerprint", "setting"], 2),
+    ],
+)
+def test_the_exit_code(first: int, second: int, kinds: list[str], code: int) -> None:
+    before = Facts(Path(), {"manifest.json": {"result": {"exit_code": first}}})
+    assert _code([Difference(kind, "", 0, 1) for kind in kinds], before, Result({}, second)) == code

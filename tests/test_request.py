@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -13,9 +14,12 @@ import edgeprune
 from edgeprune.cli.main import run
 from edgeprune.errors import InputError
 from edgeprune.job import Job
-from edgeprune.request import command_of, input_digests, job_of
+from edgeprune.request import command_of, input_digests, job_of, kept_request
 from edgeprune.units import parse_latency
 from tests.cli.fakes import FakePipeline
+
+if TYPE_CHECKING:
+    from edgeprune.artifacts.subject import Subject
 
 ASKED: dict[str, Any] = {
     "model": "net.py:make",
@@ -38,6 +42,9 @@ ASKED: dict[str, Any] = {
     "align": 4,
     "rounds": 5,
     "criterion": "l2",
+    "strategy": "flops",
+    "max_params": 900,
+    "max_size": 3600,
     "model_digest": "aa",
     "data_digest": "bb",
 }
@@ -93,13 +100,25 @@ def test_the_job_is_the_one_that_was_asked_for() -> None:
         align=4,
         rounds=5,
         criterion="l2",
+        strategy="flops",
+        max_params=900,
+        max_size=3600,
     )
 
 
-@pytest.mark.parametrize("lost", [{"source": {"model": ""}}, {"job": {**ASKED, "data": None}}])
-def test_python_objects_cannot_be_named(lost: dict[str, Any]) -> None:
+def test_every_field_that_makes_another_bundle_is_kept() -> None:
+    subject = SimpleNamespace(input_shape=(1, 3, 16, 16), submodule="", digest="aa", data=SimpleNamespace(digest="bb"))
+    assert kept_request(job_of(manifest()), cast("Subject", subject)) == ASKED
+    aside = {"out", "dry_run", "resume", "force", "allow_unverified"}
+    assert {{"input_shape": "input"}.get(one.name, one.name) for one in fields(Job)} - aside == {*ASKED} - {
+        "model_digest",
+        "data_digest",
+    }
+
+
+def test_python_objects_cannot_be_named() -> None:
     with pytest.raises(InputError, match="made from Python objects"):
-        job_of({**manifest(), **lost})
+        job_of({**manifest(), "source": {"model": ""}})
 
 
 def test_every_file_that_is_named_is_hashed(pipeline: FakePipeline, tmp_path: Path) -> None:

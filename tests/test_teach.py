@@ -25,6 +25,7 @@ from edgeprune.artifacts.subject import load_subject
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.graph.trace import trace
 from edgeprune.job import Job
+from edgeprune.scoring import scored_by
 from edgeprune.training.learner import Learner
 from edgeprune.trainjob import TrainJob
 from edgeprune.units import parse_latency
@@ -123,21 +124,19 @@ def test_groups_that_training_said_nothing_about_stay_unless_another_criterion_i
     tmp_path: Path, network: str
 ) -> None:
     pipeline.train(job(tmp_path, network, "rni"))
-    subject = load_subject(
-        network, weights=tmp_path / "checkpoint", input_shape=None, data=None, mean=None, std=None, seed=0
-    )
+    subject = load_subject(network, weights=tmp_path / "checkpoint")
     graph = trace(subject.model, subject.example_inputs)
     asked = Job(network, "openvino")
-    whole, criterion = prepare._scored_by(asked, subject, graph)
+    whole, criterion = scored_by(asked, subject, graph)
     assert (list(whole.groups), criterion) == (list(graph.groups), "trained")
     lost = {name: values for name, values in subject.importances.items() if name != "one.1.weight"}
     object.__setattr__(subject, "importances", lost)
-    some, criterion = prepare._scored_by(asked, subject, graph)
+    some, criterion = scored_by(asked, subject, graph)
     assert set(graph.groups) - set(some.groups) == {"one.0"}
-    other = prepare._scored_by(Job(network, "openvino", criterion="l2"), subject, graph)
+    other = scored_by(Job(network, "openvino", criterion="l2"), subject, graph)
     assert (list(other[0].groups), other[1]) == (list(graph.groups), "l2")
     object.__setattr__(subject, "importances", {"none.weight": np.zeros(1)})
-    assert prepare._scored_by(asked, subject, graph)[1] == "l2"
+    assert scored_by(asked, subject, graph)[1] == "l2"
 
 
 # Where filters went, what is left can't be narrowed further: their outputs lie between those of the bypass alone.
@@ -190,7 +189,7 @@ def test_a_run_that_was_killed_is_picked_up(tmp_path: Path, network: str, monkey
 def test_from_scratch_and_from_trained_weights(tmp_path: Path, network: str) -> None:
     pipeline.train(job(tmp_path, network, "none"))
     again = job(tmp_path, network, "rni", weights=tmp_path / "checkpoint", out=tmp_path / "second")
-    subject = teach._loaded(again, teach.SILENT)
+    subject = prepare.subject_of(again)
     model, trained = teach._start(again, subject)
     assert trained
     assert model is subject.model

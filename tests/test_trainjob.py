@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgeprune.errors import InputError
+from edgeprune.errors import EdgePruneError, InputError, MissingError
 from edgeprune.trainjob import TrainJob, default_out
 from edgeprune.units import parse_latency
 
@@ -71,6 +71,21 @@ def test_jobs_that_cannot_be_right(
         replace(job, **changed).checked()
     assert said in caught.value.message
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "said"),
+    [
+        ({"target": "jetson"}, MissingError, "reachable from here"),
+        ({"target": "openvino", "precision": "fp23"}, InputError, "did you mean 'fp32'"),
+    ],
+)
+def test_what_a_latency_is_measured_on(
+    changed: dict[str, Any], error: type[EdgePruneError], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=said):
+        replace(LAPP, macs=None, latency=parse_latency("5ms"), **changed).checked()
 
 
 def test_where_a_checkpoint_goes() -> None:

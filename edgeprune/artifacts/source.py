@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from edgeprune.graph.inputs import captured_inputs, find_module
 from edgeprune.training.data import DIGITS_NORMALISATION
 from edgeprune.training.demo import DEMO_INPUT, demo_model
 from edgeprune.training.state import state_digest
-from edgeprune.units import parse_shape
+from edgeprune.units import format_shape, parse_shape
 from edgeprune.usercode import call_function, is_function_name
 
 
@@ -73,8 +73,8 @@ class Source:
     inputs: tuple[torch.Tensor, ...]
     submodule: str
     data: str | None
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
     digest: str
 
 
@@ -149,8 +149,8 @@ def load_source(
         inputs=inputs,
         submodule=submodule,
         data=None if submodule else found.data,
-        mean=found.mean or made.get("mean"),
-        std=found.std or made.get("std"),
+        mean=made.get("mean") or found.mean,
+        std=made.get("std") or found.std,
         digest=digest,
     )
 
@@ -272,6 +272,6 @@ def _try(text: str, model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
     except Exception as error:  # whatever the network's own code raises
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"{text} does not take an input of {'x'.join(map(str, inputs[0].shape))}: {type(error).__name__}: {reason}",
+            f"{text} does not take an input of {format_shape(inputs[0].shape)}: {type(error).__name__}: {reason}",
             remedy="check --input",
         ) from None

@@ -16,6 +16,8 @@ from edgeprune.errors import InputError
 from edgeprune.graph.cuts import Cuts
 from edgeprune.training.data import Data, load_data
 from edgeprune.training.state import state_digest
+from edgeprune.units import format_shape
+from edgeprune.usercode import is_function_name
 
 Network: TypeAlias = nn.Module
 """The word by which the floors above name a network, without torch."""
@@ -38,6 +40,8 @@ class Subject:
         structure: what training has built into that network before any cut; None for nothing.
         importances: tensor -> one number an output channel, where a training for pruning left them.
         trained: the weights are from a file, or came with the network.
+        data_name: what names the data; None for none, and for Python objects.
+        mean, std: how their pixels are normalised, as asked for or as the network brings it; None for neither.
     """
 
     name: str
@@ -52,20 +56,34 @@ class Subject:
     structure: Mapping[str, Any] | None = None
     importances: Mapping[str, np.ndarray] = field(default_factory=dict)
     trained: bool = True
+    data_name: str | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+    def source(self) -> dict[str, Any]:
+        """Return, as JSON, what it takes to load the network that the code builds, and its data, again."""
+        return {
+            "model": self.origin,
+            "submodule": self.submodule,
+            "input": format_shape(self.input_shape),
+            "data": self.data_name,
+            "mean": None if self.mean is None else list(self.mean),
+            "std": None if self.std is None else list(self.std),
+        }
 
 
 def load_subject(
     model: str,
     *,
-    weights: Path | None,
-    input_shape: tuple[int, ...] | None,
-    data: str | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    seed: int,
+    weights: Path | None = None,
+    input_shape: tuple[int, ...] | None = None,
     submodule: str = "",
+    data: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    seed: int = 0,
 ) -> Subject:
-    """Load what a command line names.
+    """Load what a command line names; what is left out is the network's own, if it has any.
 
     Raises:
         InputError: a name, a file or a shape that does not fit.
@@ -73,25 +91,26 @@ def load_subject(
     """
     source = load_source(model, weights=weights, input_shape=input_shape, submodule=submodule, seed=seed)
     named = data or source.data
+    if named and not is_function_name(named):  # what a function returns is normalised already
+        mean, std = mean or source.mean, std or source.std
     _refuse_data(named, source.submodule)
-    images = (
-        load_data(named, mean=mean or source.mean, std=std or source.std, input_shape=source.input_shape, seed=seed)
-        if named
-        else None
-    )
+    images = load_data(named, mean=mean, std=std, input_shape=source.input_shape, seed=seed) if named else None
     return Subject(
-        source.name,
-        source.origin,
-        source.cuts,
-        source.model,
-        source.inputs,
-        images,
-        source.digest,
-        source.input_shape,
-        source.submodule,
-        source.structure,
-        source.importances,
-        source.trained,
+        name=source.name,
+        origin=source.origin,
+        cuts=source.cuts,
+        model=source.model,
+        example_inputs=source.inputs,
+        data=images,
+        digest=source.digest,
+        input_shape=source.input_shape,
+        submodule=source.submodule,
+        structure=source.structure,
+        importances=source.importances,
+        trained=source.trained,
+        data_name=named,
+        mean=mean,
+        std=std,
     )
 
 
@@ -113,7 +132,18 @@ def python_subject(model: nn.Module, example_inputs: Any, data: Data | str | Non
     name = f"{type(model).__name__}.{submodule}" if submodule else type(model).__name__
     if submodule:
         model, inputs = part_of(model, submodule, inputs)
-    return Subject(name, "", Cuts(), model, inputs, images, state_digest(model), tuple(first.shape), submodule)
+    return Subject(
+        name=name,
+        origin="",
+        cuts=Cuts(),
+        model=model,
+        example_inputs=inputs,
+        data=images,
+        digest=state_digest(model),
+        input_shape=tuple(first.shape),
+        submodule=submodule,
+        data_name=data if isinstance(data, str) else None,
+    )
 
 
 def _refuse_data(data: object, submodule: str) -> None:

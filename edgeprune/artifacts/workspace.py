@@ -19,7 +19,8 @@ from edgeprune.records import read_json, write_json
 JOB = "edgeprune.job/1"
 STEP = "edgeprune.step/1"
 
-_OURS = ("manifest.json", "training.json")
+MADE = ("manifest.json", "training.json")
+"""By either of these files a folder is known that `export` or `train` wrote."""
 
 
 class Workspace:
@@ -37,18 +38,19 @@ class Workspace:
 
     def __init__(self, out: Path, job: Mapping[str, Any], *, resume: bool = False, force: bool = False) -> None:
         self.out = out
+        self.folder = self.folder_of(out)
+        started = resume and self.is_started(out)
         if out.exists() and any(out.iterdir()):
-            if not force:
+            if not force and not started:  # a run that was started was allowed to replace it
                 raise InputError(f"output folder {out} exists already", remedy="give --force to replace it")
-            if not any((out / name).is_file() for name in _OURS):
+            if not any((out / name).is_file() for name in MADE):
                 raise InputError(
                     f"{out} holds something that is neither a bundle nor a checkpoint",
                     remedy="name another folder with --out",
                 )
-        self.folder = self.folder_of(out)
         self._made: list[Path] = []
         asked = json.loads(json.dumps(job))
-        if resume and (self.folder / "job.json").exists():
+        if started:
             before = {k: v for k, v in read_json(self.folder / "job.json", JOB).items() if k != "schema"}
             changed = sorted(name for name in {*before, *asked} if before.get(name) != asked.get(name))
             if changed:
@@ -73,21 +75,34 @@ class Workspace:
         """Return the hidden folder of the run that makes `out`."""
         return out.parent / f".{out.name}.partial"
 
+    @classmethod
+    def is_started(cls, out: Path) -> bool:
+        """Whether a run that was to make `out` has not ended."""
+        return (cls.folder_of(out) / "job.json").exists()
+
+    @classmethod
+    def left(cls, out: Path, name: str) -> dict[str, Any] | None:
+        """Return what a step gave in the run that was to make `out` and has not ended; None where it came to none."""
+        path = cls.folder_of(out) / f"{name}.json"
+        return _result(path) if path.exists() else None
+
     def once(self, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """Return what `work` returned, now or in the run that is resumed; it must be JSON."""
         path = self.folder / f"{name}.json"
         if not path.exists():
             write_json(path, STEP, {"result": dict(work())})
-        return dict(read_json(path, STEP)["result"])
+        return _result(path)
 
     def path(self, name: str) -> Path:
         """Return the path of a file of the run."""
         return self.folder / name
 
     def finish(self, bundle: Path) -> None:
-        """Move the complete bundle to its place in one step, and drop the rest."""
+        """Move the complete bundle to its place, and drop the rest; what it replaces is whole until it is there."""
         if self.out.exists():
-            shutil.rmtree(self.out)
+            replaced = self.path("replaced")
+            shutil.rmtree(replaced, ignore_errors=True)
+            self.out.rename(replaced)
         bundle.rename(self.out)
         self.discard()
 
@@ -107,3 +122,7 @@ class Workspace:
         for parent in self._made:
             with contextlib.suppress(OSError):
                 parent.rmdir()
+
+
+def _result(path: Path) -> dict[str, Any]:
+    return dict(read_json(path, STEP)["result"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from edgeprune.artifacts.workspace import MADE
 from edgeprune.targets.target import targets
 
 _DEPTH = ("*", "*/*")
@@ -31,7 +32,7 @@ def bundles(incomplete: str) -> list[str]:
 
 def models(incomplete: str) -> list[str]:
     """Return `demo` and the folders that `export` or `train` wrote, as far as they begin so."""
-    made = {*_holding(incomplete, "manifest.json"), *_holding(incomplete, "training.json")}
+    made = {path for name in MADE for path in _holding(incomplete, name)}
     return [*one_of(["demo"])(incomplete), *sorted(made)]
 
 

@@ -29,14 +29,17 @@ def read_config(folder: Path) -> Config:
     """Read the configuration of `folder`; an empty one when there is none.
 
     Raises:
-        InputError: not TOML.
+        InputError: not TOML, or no table of options.
     """
     own = folder / "edgeprune.toml"
     if own.is_file():
         return Config(own.name, _load(own))
     shared = folder / "pyproject.toml"
     if shared.is_file():
-        values = _load(shared).get("tool", {}).get("edgeprune")
+        tools = _load(shared).get("tool")
+        values = tools.get("edgeprune") if isinstance(tools, Mapping) else None
+        if values is not None and not isinstance(values, Mapping):
+            raise InputError(f"{shared}: tool.edgeprune is no table", remedy="write [tool.edgeprune]")
         if values is not None:
             return Config(f"{shared.name} [tool.edgeprune]", values)
     return Config()

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
 from edgeprune.cli.bundles import existing_bundle
-from edgeprune.cli.options import DiffOptions
+from edgeprune.cli.options import Common, argument
 from edgeprune.cli.output import Printed, finish, running
+
+
+@dataclass(frozen=True)
+class DiffOptions(Common):
+    """What `diff` takes."""
+
+    one: Annotated[Path | None, argument("A", "Folder that `export` wrote.")] = None
+    other: Annotated[Path | None, argument("B", "Another one.")] = None
 
 
 def diff(options: DiffOptions) -> int:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from edgeprune.cli.options import DoctorOptions
+from dataclasses import dataclass
+from typing import Annotated
+
+from edgeprune.cli.options import DEVICE, TARGET, Common, flag
 from edgeprune.cli.output import finish, running
 from edgeprune.targets.address import Address
 from edgeprune.targets.target import find_target
+
+
+@dataclass(frozen=True)
+class DoctorOptions(Common):
+    """What `doctor` takes."""
+
+    target: Annotated[str | None, TARGET] = None
+    device: Annotated[str, DEVICE] = "local"
+    clean: Annotated[bool, flag("--clean", "Only remove the files that are kept on the device.")] = False
 
 
 def doctor(options: DoctorOptions) -> int:

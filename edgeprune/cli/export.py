@@ -2,9 +2,58 @@
 
 from __future__ import annotations
 
-from edgeprune.cli.options import ExportOptions
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from edgeprune.cli.options import RESUME, PlanOptions, flag, value
 from edgeprune.cli.output import finish, running
+from edgeprune.errors import InputError
+from edgeprune.job import Job, default_out
 from edgeprune.targets.target import find_target
+from edgeprune.units import LatencyBudget, parse_latencies
+
+
+@dataclass(frozen=True)
+class ExportOptions(PlanOptions):
+    """What `export` takes: `plan`'s, and how the run goes."""
+
+    out: Annotated[Path | None, value("DIR", "The bundle's folder.", show_default="runs/MODEL-TARGET")] = None
+    epochs: Annotated[int | None, value("N", "Of recovery after the cut.", show_default="3 with data, 0 without")] = (
+        None
+    )
+    max_drop: Annotated[float | None, value("POINTS", "Accuracy that may be lost; more ends with exit 6.")] = None
+    rounds: Annotated[int, value("N", "Networks that are measured to close in on the budget, at most.")] = 6
+    dry_run: Annotated[bool, flag("--dry-run", "Stop after the plan; write nothing.")] = False
+    resume: Annotated[bool, RESUME] = False
+    force: Annotated[bool, flag("--force", "Replace what is in the bundle's folder.")] = False
+    allow_unverified: Annotated[bool, flag("--allow-unverified", "Exit 0 though nothing could be measured.")] = False
+
+    def job(self) -> Job:
+        """Return the job that these options describe."""
+        job = super().job()
+        return replace(
+            job,
+            latency=self._one_latency(),
+            out=self.out or default_out(job.model, job.target),
+            epochs=self.epochs,
+            max_drop=self.max_drop,
+            rounds=self.rounds,
+            dry_run=self.dry_run,
+            resume=self.resume,
+            force=self.force,
+            allow_unverified=self.allow_unverified,
+        )
+
+    def _one_latency(self) -> LatencyBudget:
+        text = self.latency_text()
+        budgets = parse_latencies(text)
+        if len(budgets) > 1:
+            raise InputError(
+                f"export makes one network, and --latency {text} asks for {len(budgets)}",
+                remedy=f"give one latency; `edgeprune plan --latency {text}` compares them",
+            )
+        return budgets[0]
 
 
 def export(options: ExportOptions) -> int:

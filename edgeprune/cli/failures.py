@@ -14,6 +14,7 @@ from edgeprune.cli.output import is_spoken_for, print_json
 from edgeprune.errors import EdgePruneError, InputError, InterruptedRun
 
 _DISK_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+_PATH_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 
 
 def tell(error: BaseException, arguments: Sequence[str], *, as_json: bool, debug: bool) -> int:
@@ -46,9 +47,10 @@ def foreseen(error: BaseException, arguments: Sequence[str]) -> EdgePruneError:
         command = getattr(getattr(error, "ctx", None), "command_path", "edgeprune")
         message = _one_line(error.format_message()).removesuffix(".")
         return InputError(message, remedy=f"`{command} --help` lists what there is")
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS | _PATH_ERRORS:
         where = f"{error.filename}: " if error.filename else ""
-        return InputError(f"{where}{error.strerror}", remedy="make room or change permissions, or choose another --out")
+        first = "make room or change permissions, or " if error.errno in _DISK_ERRORS else ""
+        return InputError(f"{where}{error.strerror}", remedy=f"{first}choose another path")
     text = _one_line(str(error)) or "no message"
     return EdgePruneError(f"{type(error).__name__}: {text}", remedy="this is a bug; please report it with the trace")
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
 import sys
 import warnings
@@ -15,6 +13,7 @@ from typing import Any, Protocol
 
 from edgeprune.cli.options import Common
 from edgeprune.progress import SILENT, Progress
+from edgeprune.records import json_text
 
 
 class Result(Protocol):
@@ -81,7 +80,7 @@ def finish(options: Common, result: Result) -> int:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Print one object on stdout; NaN and infinity, which JSON does not have, become null."""
-    print(json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False))  # noqa: T201
+    print(json_text(content))  # noqa: T201
 
 
 def stop_writing() -> int:
@@ -95,11 +94,3 @@ def reserve_stdout() -> None:
     kept = os.dup(1)
     os.dup2(2, 1)
     sys.stdout = os.fdopen(kept, "w", encoding=sys.stdout.encoding, errors="replace")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

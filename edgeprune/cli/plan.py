@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from edgeprune.cli.options import LadderOptions
+from dataclasses import dataclass
+from typing import Annotated
+
+from edgeprune.cli.options import PlanOptions, value
 from edgeprune.cli.output import finish, running
 from edgeprune.targets.target import find_target
 from edgeprune.units import parse_latencies
+
+
+@dataclass(frozen=True)
+class LadderOptions(PlanOptions):
+    """What `plan` alone takes: several latencies, and a question about them."""
+
+    explain: Annotated[str | None, value("MODULE", "Say why this module is as wide as it is.")] = None
 
 
 def plan(options: LadderOptions) -> int:

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from edgeprune.cli.options import ProfileOptions
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeprune.cli.options import NetworkOptions, flag
 from edgeprune.cli.output import finish, running
 from edgeprune.errors import InputError
 from edgeprune.targets.target import find_target
+
+
+@dataclass(frozen=True)
+class ProfileOptions(NetworkOptions):
+    """What `profile` takes: a network on a device, or what to do with the tables that are there."""
+
+    check: Annotated[bool, flag("--check", "Only say whether the stored table can be trusted; at most 30 s.")] = False
+    export_to: Annotated[
+        Path | None, typer.Option("--export", metavar="DIR", help="Only write the stored tables into DIR.")
+    ] = None
+    import_from: Annotated[
+        Path | None, typer.Option("--import", metavar="DIR", help="Only take in the tables of DIR.")
+    ] = None
 
 
 def profile(options: ProfileOptions) -> int:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
 from edgeprune.cli.bundles import existing_bundle
-from edgeprune.cli.options import ReplayOptions
+from edgeprune.cli.options import Common, argument, value
 from edgeprune.cli.output import finish, running
 from edgeprune.errors import InputError
+
+
+@dataclass(frozen=True)
+class ReplayOptions(Common):
+    """What `replay` takes."""
+
+    bundle: Annotated[Path | None, argument("BUNDLE", "Folder that `export` wrote.")] = None
+    out: Annotated[Path | None, value("DIR", "Keep the new bundle there.", show_default="it is not kept")] = None
 
 
 def replay(options: ReplayOptions) -> int:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from edgeprune.cli.bundles import existing_bundle
-from edgeprune.cli.options import ReportOptions
+from edgeprune.cli.options import Common, argument, flag, value
 from edgeprune.cli.output import Printed, finish, running
 from edgeprune.errors import InputError
+
+
+@dataclass(frozen=True)
+class ReportOptions(Common):
+    """What `report` takes."""
+
+    bundles: Annotated[list[Path] | None, argument("BUNDLE...", "Folders that `export` wrote.")] = None
+    compare: Annotated[bool, flag("--compare", "Show several bundles side by side.")] = False
+    out: Annotated[Path | None, value("FILE", "The page.", show_default="BUNDLE/report.html, or comparison.html")] = (
+        None
+    )
+    force: Annotated[bool, flag("--force", "Replace FILE.")] = False
+
 
 _COMPARISON = Path("comparison.html")
 _MOST = 26

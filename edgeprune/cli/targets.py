@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from edgeprune.cli.options import TargetsOptions
+from edgeprune.cli.options import DEVICE, Common
 from edgeprune.cli.output import finish, running
 from edgeprune.targets import target as known
 from edgeprune.targets.address import Address
 from edgeprune.targets.devices import open_device
+
+
+@dataclass(frozen=True)
+class TargetsOptions(Common):
+    """What `targets` takes."""
+
+    device: Annotated[str, DEVICE] = "local"
+
 
 _ASK_LIMIT_S = 60.0
 

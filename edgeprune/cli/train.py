@@ -2,8 +2,108 @@
 
 from __future__ import annotations
 
-from edgeprune.cli.options import TrainOptions
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from edgeprune.cli.options import (
+    DATA,
+    DEVICE,
+    INPUT,
+    MEAN,
+    MODEL,
+    PRECISION,
+    RESUME,
+    SEED,
+    STD,
+    TARGET,
+    THREADS,
+    WEIGHTS,
+    Common,
+    choice,
+    flag,
+    value,
+)
 from edgeprune.cli.output import finish, is_spoken_for, running
+from edgeprune.errors import InputError
+from edgeprune.job import MODEL_FORMS
+from edgeprune.trainjob import BYPASSES, METHODS, REMOVES, STARTS, TrainJob, default_out
+from edgeprune.units import parse_floats, parse_latency, parse_shape, parse_share
+
+
+@dataclass(frozen=True)
+class TrainOptions(Common):
+    """What `train` takes."""
+
+    model: Annotated[str | None, MODEL] = None
+    method: Annotated[str | None, choice(METHODS, "What it learns by.")] = None
+    data: Annotated[str | None, DATA] = None
+    epochs: Annotated[int, value("N", "Passes over the training images.")] = 30
+    out: Annotated[Path | None, value("DIR", "The checkpoint's folder.", show_default="runs/MODEL-METHOD")] = None
+    weights: Annotated[Path | None, WEIGHTS] = None
+    start: Annotated[str | None, choice(STARTS, "scratch draws all weights anew.", show_default="as MODEL comes")] = (
+        None
+    )
+    input: Annotated[str | None, INPUT] = None
+    mean: Annotated[str | None, MEAN] = None
+    std: Annotated[str | None, STD] = None
+    batch_size: Annotated[int, value("N", "Images a step, of all processes together.")] = 64
+    learning_rate: Annotated[
+        float | None, value("R", "The largest.", show_default="0.1 from scratch, 0.01 from trained weights")
+    ] = None
+    weight_decay: Annotated[float, value("W", "On all weights but biases and scales.")] = 1e-4
+    strength: Annotated[float | None, value("X", "Of the penalty (rni, slimming).", show_default="1e-4")] = None
+    shift: Annotated[float | None, value("B", "Where the penalty presses (rni).", show_default="0")] = None
+    macs: Annotated[str | None, value("SHARE", "MACs that are left (lapp), like 40%.")] = None
+    latency: Annotated[str | None, value("L", "In place of --macs: 5ms, or 60% of the dense network's own.")] = None
+    removes: Annotated[str | None, choice(REMOVES, "What goes (lapp).", show_default="filters")] = None
+    bypass: Annotated[str | None, choice(BYPASSES, "Beside each convolution (lapp).", show_default="pointwise")] = None
+    target: Annotated[str | None, TARGET] = None
+    precision: Annotated[str | None, PRECISION] = None
+    threads: Annotated[int | None, THREADS] = None
+    device: Annotated[str, DEVICE] = "local"
+    seed: Annotated[int, SEED] = 0
+    resume: Annotated[bool, RESUME] = False
+    force: Annotated[bool, flag("--force", "Replace what is in the checkpoint's folder.")] = False
+
+    def job(self) -> TrainJob:
+        """Return the job that these options describe; `checked()` is the caller's.
+
+        Raises:
+            InputError: no model or no method, or a text that is no number.
+        """
+        if self.model is None:
+            raise InputError("no MODEL was named", remedy=f"name {MODEL_FORMS}, here or as model in edgeprune.toml")
+        if self.method is None:
+            raise InputError("no method was named", remedy=f"add --method {' or '.join(METHODS)}")
+        return TrainJob(
+            model=self.model,
+            method=self.method,
+            out=self.out or default_out(self.model, self.method),
+            data=self.data,
+            weights=self.weights,
+            input_shape=None if self.input is None else parse_shape(self.input),
+            mean=None if self.mean is None else parse_floats(self.mean),
+            std=None if self.std is None else parse_floats(self.std),
+            start=self.start,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            strength=self.strength,
+            shift=self.shift,
+            macs=None if self.macs is None else parse_share(self.macs),
+            latency=None if self.latency is None else parse_latency(self.latency),
+            target=self.target,
+            precision=self.precision,
+            threads=self.threads,
+            device=self.device,
+            removes=self.removes,
+            bypass=self.bypass,
+            seed=self.seed,
+            resume=self.resume,
+            force=self.force,
+        )
 
 
 def train(options: TrainOptions) -> int:

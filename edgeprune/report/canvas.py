@@ -29,6 +29,7 @@ _BELOW_IN = 0.8
 _LONGEST_LABEL = 22
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a module's name may have dollars in it
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.edgecolor": FAINT,

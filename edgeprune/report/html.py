@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgeprune.report import figures
 from edgeprune.report.facts import Facts, place, read_facts
-from edgeprune.report.outcome import ACCURACIES, latency_means
+from edgeprune.report.front import front, on_front
+from edgeprune.report.outcome import ACCURACIES, meaning_of
 from edgeprune.request import can_be_repeated, command_of
 from edgeprune.units import format_bytes, format_count, format_ms, format_percent, format_seconds
 
@@ -50,7 +51,7 @@ def page(bundle: Path) -> str:
         facts=facts,
         place=place,
         accuracies=ACCURACIES,
-        means=latency_means(copies=result["fingerprint"].get("copies") != "out"),
+        means=meaning_of(result),
         command=shlex.join(command_of(facts.manifest)) if can_be_repeated(facts.manifest) else None,
         network_figure=figures.network(evidence["layers"]) if evidence.get("layers") else None,
         latency_figure=figures.latency(facts.layers),
@@ -75,8 +76,8 @@ def comparison(bundles: Sequence[Path]) -> str:
         accuracies=ACCURACIES,
         settings=_settings(compared),
         fingerprint=dict.fromkeys(name for facts in compared.values() for name in facts.result["fingerprint"]),
-        best=[one["letter"] for one in figures.on_front(points) if not one["dense"]],
-        front_figure=figures.front(points) if points else None,
+        best=[one["letter"] for one in on_front(points) if not one["dense"]],
+        front_figure=front(points) if points else None,
     )
 
 

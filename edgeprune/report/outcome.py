@@ -34,6 +34,11 @@ def latency_means(*, copies: bool) -> str:
     return LATENCY_MEANS if copies else LATENCY_MEANS_WITHOUT_COPIES
 
 
+def meaning_of(document: Document) -> str:
+    """Return what the latencies of a result mean."""
+    return latency_means(copies=document.get("fingerprint", {}).get("copies") != "out")
+
+
 def verdict(document: Document) -> Iterator[Text]:
     """Yield how an export or a verification ended: one sentence, and a line for each thing that is wrong or to know."""
     latency = document.get("latency_ms", {})
@@ -83,7 +88,7 @@ def outcome(document: Document, verbose: bool) -> Lines:
     if document.get("report"):
         yield Text(f"Report: {document['report']}")
     yield from repetition(document)
-    yield Text(latency_means(copies=document.get("fingerprint", {}).get("copies") != "out"), style="dim")
+    yield Text(meaning_of(document), style="dim")
 
 
 def _before_and_after(document: Document) -> Table:

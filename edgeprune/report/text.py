@@ -19,7 +19,7 @@ from edgeprune.report.outcome import (
     WIDTHS_SHOWN,
     Document,
     Lines,
-    latency_means,
+    meaning_of,
     or_blank,
     outcome,
     pair,
@@ -70,7 +70,7 @@ def _plans(document: Document, verbose: bool) -> Lines:
             yield Text(f"Widths for {format_ms(plan['budget'])}", style="bold")
             yield from widths(plan["plan"], None if verbose else WIDTHS_SHOWN)
     yield from repetition(document)
-    yield Text(latency_means(copies=document.get("fingerprint", {}).get("copies") != "out"), style="dim")
+    yield Text(meaning_of(document), style="dim")
 
 
 def _plan_row(plan: Document) -> tuple[str, ...]:
@@ -119,7 +119,7 @@ def _profile(document: Document, verbose: bool) -> Lines:
     if document.get("table"):
         yield Text(f"Kept in {document['table']}")
     yield from repetition(document)
-    yield Text(latency_means(copies=document.get("fingerprint", {}).get("copies") != "out"), style="dim")
+    yield Text(meaning_of(document), style="dim")
 
 
 def _check(document: Document, verbose: bool) -> Lines:

@@ -53,7 +53,7 @@ def recheck(folder: Path, manifest: Mapping[str, Any], bench: Bench, progress: P
             "engine_vs_torch": largest_difference(bench.outputs(model, inputs), expected)
         }
         measured = bench.measure({"engine": model}, FINAL)["engine"]
-    data = _data(job, progress)
+    data = data_of(manifest, progress)
     accuracy = (
         engine_accuracy(bench, model, val_arrays(data), images=data.val_size, progress=progress) if data else None
     )
@@ -86,15 +86,24 @@ def recheck_of(checked: Mapping[str, Any], manifest: Mapping[str, Any]) -> Reche
     return Recheck(measured, checked["fingerprint"], checked["numerics"], None, verdict, checked["report"])
 
 
-def _data(job: Mapping[str, Any], progress: Progress) -> Data | None:
-    """Return the data that the bundle was made with, if they are still where they were."""
-    source = job["data"] or ("demo" if job["model"] == "demo" else None)
-    if source is None:
+def data_of(manifest: Mapping[str, Any], progress: Progress) -> Data | None:
+    """Return the data that the bundle was made with, if they are still where they were, and still the same."""
+    job, source = manifest["job"], manifest["source"]
+    named = source.get("data") or job["data"]
+    if named is None:
         return None
     try:
-        return load_data(
-            source, mean=job["mean"], std=job["std"], input_shape=parse_shape(job["input"]), seed=job["seed"]
+        data = load_data(
+            named,
+            mean=source["mean"],
+            std=source["std"],
+            input_shape=parse_shape(source["input"]),
+            seed=job["seed"],
         )
     except EdgePruneError as error:
         progress.say(f"accuracy is not checked: {error.message}")
         return None
+    if data.digest != job["data_digest"]:
+        progress.say(f"accuracy is not checked: {named} holds other images than those that the bundle was made with")
+        return None
+    return data

@@ -1,13 +1,18 @@
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from edgeprune.artifacts.bundle import write_network
+from edgeprune.artifacts.contents import write_manifest
 from edgeprune.artifacts.source import load_source
 from edgeprune.artifacts.subject import load_subject, python_subject
 from edgeprune.errors import InputError, MissingError
+from edgeprune.graph.cuts import Cuts
 
 CODE = """
 import torch
@@ -139,13 +144,42 @@ def test_a_part_of_a_network_from_python() -> None:
 
 def test_a_part_is_not_trained_on_the_networks_data(path: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="data can't be used with 0 alone"):
-        load_subject(
-            f"{path}:small",
-            weights=None,
-            input_shape=SHAPE,
-            data=str(tmp_path / "data.npz"),
-            mean=None,
-            std=None,
-            seed=0,
-            submodule="0",
-        )
+        load_subject(f"{path}:small", input_shape=SHAPE, data=str(tmp_path / "data.npz"), submodule="0")
+
+
+def test_what_was_made_with_a_normalisation_keeps_it(path: Path, tmp_path: Path) -> None:
+    """Also where the network it was made from brings another one, as the demo does."""
+    images, labels = np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2, np.int64)
+    np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_val=images, y_val=labels)
+    given: dict[str, Any] = {"data": str(tmp_path / "data.npz"), "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    first = load_subject(f"{path}:small", input_shape=SHAPE, **given)
+    made = tmp_path / "made"
+    write_network(made, first.model, Cuts(), None)
+    (made / "model.onnx").write_bytes(b"")
+    write_manifest(made, {"source": first.source()})
+    second = load_subject(f"{path}:small", weights=made, data=given["data"])
+    assert (
+        second.source()
+        == first.source()
+        == {
+            "model": f"{path}:small",
+            "submodule": "",
+            "input": "1x3x8x8",
+            "data": given["data"],
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.25, 0.25, 0.25],
+        }
+    )
+    # (0 / 255 - 0.5) / 0.25
+    assert second.data is not None
+    assert next(iter(second.data.val_batches(1)))[0].unique().tolist() == [-2.0]
+
+
+def test_what_a_function_returns_is_not_normalised_again(tmp_path: Path) -> None:
+    """The demo brings a normalisation; its images are numbers already."""
+    code = "import torch\n\ndef loaders():\n    batch = torch.full((2, 1, 32, 32), 7.0), torch.arange(2)\n"
+    (tmp_path / "data.py").write_text(code + "    return [batch], [batch]\n")
+    subject = load_subject("demo", data=f"{tmp_path / 'data.py'}:loaders")
+    assert (subject.mean, subject.std) == (None, None)
+    assert subject.data is not None
+    assert next(iter(subject.data.val_batches(2)))[0].unique().tolist() == [7.0]

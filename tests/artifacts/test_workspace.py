@@ -65,3 +65,31 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="neither a bundle nor a checkpoint"):
         Workspace(tmp_path / "out", JOB, force=True)
     assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_forced_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    """The bundle that it was allowed to replace is still there then."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text("old")
+    Workspace(tmp_path / "out", JOB, force=True).once("step", lambda: {"n": 3})
+    work = Workspace(tmp_path / "out", JOB, resume=True)
+    assert Workspace.left(tmp_path / "out", "step") == work.once("step", dict) == {"n": 3}
+    assert Workspace.left(tmp_path / "out", "other") is None
+    work.path("bundle").mkdir()
+    work.finish(work.path("bundle"))
+    assert list((tmp_path / "out").iterdir()) == []
+    (tmp_path / "out" / "manifest.json").write_text("new")
+    with pytest.raises(InputError, match="exists already"):
+        Workspace(tmp_path / "out", JOB, resume=True)
+
+
+def test_a_link_is_replaced_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "manifest.json").write_text("first")
+    (tmp_path / "out").symlink_to("first")
+    with Workspace(tmp_path / "out", JOB, force=True) as work:
+        work.path("bundle").mkdir()
+        (work.path("bundle") / "manifest.json").write_text("second")
+        work.finish(work.path("bundle"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "out"]
+    assert [(tmp_path / name / "manifest.json").read_text() for name in ("first", "out")] == ["first", "second"]

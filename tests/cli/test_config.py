@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from edgeprune.cli.config import Config, defaults, read_config
+from edgeprune.cli.export import ExportOptions
 from edgeprune.cli.main import run
-from edgeprune.cli.options import ExportOptions, TargetsOptions
+from edgeprune.cli.targets import TargetsOptions
 from edgeprune.errors import InputError
 from tests.cli.fakes import FakePipeline
 
@@ -97,3 +98,13 @@ def test_a_value_of_another_kind_is_one_line(
     (tmp_path / "edgeprune.toml").write_text('threads = "two"\n')
     assert run(["export"]) == 2
     assert "--threads" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "said"), [("[tool]\nedgeprune = 3", "tool.edgeprune is no table"), ("tool = 3", "")])
+def test_what_is_no_table(text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    if said:
+        with pytest.raises(InputError, match=said):
+            read_config(tmp_path)
+    assert run(["targets", "--json"]) == (2 if said else 0)

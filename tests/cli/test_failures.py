@@ -7,7 +7,7 @@ import pytest
 from edgeprune.cli.failures import continue_with, foreseen
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG])
 def test_a_disk_that_refuses_is_no_bug(code: int) -> None:
     error = foreseen(OSError(code, "refused", "runs/x/model.onnx"), ["export"])
     assert (error.exit_code, error.message) == (2, "runs/x/model.onnx: refused")

@@ -89,7 +89,7 @@ def test_an_interrupted_export_says_how_to_go_on(
         (["export", "demo", "--latncy", "5ms"], "--latency"),
         (["export", "demo", "--latency"], "--latency"),
         (["export", "demo", "--threads", "two"], "--threads"),
-        (["export", "demo", "--precision", "fp8"], "'fp16'"),
+        (["plan", "demo", "--target", "openvino", "--latency", "1ms", "--strategy", "globl"], "did you mean 'global'"),
         (["targets", "surplus"], "surplus"),
     ],
 )

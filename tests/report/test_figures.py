@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from edgeprune.report import figures
+from edgeprune.report.front import front, on_front
 
 LAYERS = [
     {"layer": "stem", "of": 16, "width": 12, "locked": False},
@@ -33,7 +34,7 @@ DRAWN = {
     "rounds": lambda: figures.rounds(NETWORKS, 3.0),
     "staircases": lambda: figures.staircases(CURVES),
     "trained": lambda: figures.trained(HISTOGRAM),
-    "front": lambda: figures.front(POINTS),
+    "front": lambda: front(POINTS),
 }
 
 
@@ -98,5 +99,5 @@ def test_what_training_gave_says_how_much_stays() -> None:
     ],
 )
 def test_the_front_is_what_no_other_beats(points: list[tuple[float, float]], expected: list[Any]) -> None:
-    found = figures.on_front([{"ms": ms, "accuracy": accuracy} for ms, accuracy in points])
+    found = on_front([{"ms": ms, "accuracy": accuracy} for ms, accuracy in points])
     assert [(one["ms"], one["accuracy"]) for one in found] == expected

@@ -34,7 +34,7 @@ from peer_pruning import PEERS, Peer, ratio_at
 from torch import Tensor, nn
 
 from edgeprune.artifacts.onnx import export_onnx
-from edgeprune.artifacts.subject import Subject, load_subject
+from edgeprune.artifacts.subject import Subject
 from edgeprune.budget.strategies import STRATEGIES
 from edgeprune.decision import decide
 from edgeprune.errors import EdgePruneError
@@ -43,7 +43,7 @@ from edgeprune.graph.trace import trace
 from edgeprune.job import Job
 from edgeprune.latency.bench import Reference
 from edgeprune.latency.rule import LONG
-from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare
+from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare, subject_of
 from edgeprune.progress import SILENT
 from edgeprune.pruning.compensate import compensate
 from edgeprune.pruning.fuse import fuse
@@ -104,15 +104,7 @@ class Study:
             std=options.std,
             threads=options.threads,
         )
-        self.subject: Subject = load_subject(
-            options.model,
-            weights=options.weights,
-            input_shape=options.input,
-            data=options.data,
-            mean=options.mean,
-            std=options.std,
-            seed=0,
-        )
+        self.subject: Subject = subject_of(self.job)
         assert self.subject.data is not None
         self.data = self.subject.data
         (self.example,) = self.subject.example_inputs

@@ -52,7 +52,6 @@ def main() -> None:
         data=options.data,
         mean=options.mean,
         std=options.std,
-        seed=0,
     )
     model, data = subject.model, subject.data
     if data is None:
