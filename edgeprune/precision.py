@@ -90,11 +90,13 @@ class Settled:
 
     def to_json(self) -> dict[str, Any]:
         """Return the part of a document that tells of the choice."""
-        chosen, budget = self.job.precision, str(self.job.latency)
+        chosen, latency = self.job.precision, self.job.latency
+        assert latency is not None
+        budget = str(latency) if latency.ms is None else format_ms(latency.ms)
         said = "; ".join(map(str, sorted(self.trials, key=lambda trial: trial.precision != chosen)))
         return {
             "chosen": chosen,
-            "budget": budget,
+            "budget": str(latency),
             "why": f"{chosen} was taken for {budget}: {said}",
             "tried": [trial.to_json() for trial in self.trials],
         }

@@ -46,7 +46,7 @@ def test_what_is_to_be_known_of_an_engine_and_what_its_latency_means() -> None:
     assert "Engine:" not in shown({**EXPORTED, "engine": {}})
 
 
-def test_without_data_no_accuracy_is_printed() -> None:
+def test_without_data_no_accuracy_is_shown() -> None:
     nothing = {"dense": None, "pruned": None, "engine": None}
     assert "ccuracy" not in shown({**EXPORTED, "accuracy": nothing})
 
@@ -116,3 +116,11 @@ def test_a_pipe_gets_no_colours(kind: str) -> None:
         "targets": [{"name": "x", "title": "X", "runtime": "y", "usable": True, "reason": ""}],
     }
     assert "\x1b" not in shown(document)
+
+
+def test_a_training_that_told_nothing_apart_says_so() -> None:
+    accuracy = {"before": 0.985, "last": 0.932, "best": 0.94}
+    said = shown({**TRAINED, "accuracy": accuracy, "left": 0.999})
+    assert "accuracy 93.2 % (best epoch 94.0 %, 98.5 % before)" in said
+    assert "not told channels apart" in said
+    assert "not told channels apart" not in shown(TRAINED)
