@@ -78,7 +78,7 @@ def latency_limit(*bundles: Facts) -> float:
     That is what sessions differ by, or four times the widest spread in any of the bundles' measurements.
     """
     timed = [one for facts in bundles for one in facts.evidence.get("measurement", {}).values()]
-    return max([SESSIONS, *(SPREADS * one["spread"] for one in timed)])
+    return max([SESSIONS, *(SPREADS * float(one["spread"]) for one in timed)])
 
 
 def _inputs(facts: Facts) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def _train(document: Document, verbose: bool) -> Lines:
         yield Text(f"Channels above a fiftieth of the largest importance: {format_percent(document['left'])}")
     if document["method"] in ("rni", "slimming") and document["left"] > _TOLD_APART:
         yield Text(
-            "The training has not told channels apart yet: next to none has receded. More --epochs, or more --strength.",
+            "The training has not told channels apart: next to none has receded. Try more --epochs, or --strength.",
             style="yellow",
         )
     yield Text(f"Checkpoint: {document['checkpoint']}")
