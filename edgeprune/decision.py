@@ -18,9 +18,8 @@ from edgeprune.progress import Progress
 from edgeprune.targets.target import find_target
 from edgeprune.units import LatencyBudget, ceil_ms, format_ms
 
-
 FILLS = 0.93
-"""A plan that was decided for as many milliseconds earlier is taken again if it now takes this share of them, up to all."""
+"""A plan that was decided earlier for as many milliseconds is taken again where it takes between this share and all of it."""
 
 
 def foretold(ready: Prepared, budgets: Sequence[LatencyBudget], found: Search) -> list[Solution | BudgetError]:
