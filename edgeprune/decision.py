@@ -19,7 +19,7 @@ from edgeprune.targets.target import find_target
 from edgeprune.units import LatencyBudget, ceil_ms, format_ms
 
 FILLS = 0.93
-"""A plan that was decided earlier for as many milliseconds is taken again where it takes between this share and all of it."""
+"""A plan decided earlier for as many milliseconds is taken again where it takes between this share and all of them."""
 
 
 def foretold(ready: Prepared, budgets: Sequence[LatencyBudget], found: Search) -> list[Solution | BudgetError]:
