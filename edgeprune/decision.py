@@ -45,7 +45,7 @@ def ways_out(ready: Prepared, floor_ms: float) -> str:
     freed = [f"leave out --lock {' --lock '.join(job.lock)}"] * bool(job.lock)
     freed += [f"leave out {' and '.join(ready.choice.limits)}"] * bool(ready.choice.limits)
     freed += [f"--allow-inexact frees {inexact} groups"] * bool(inexact)
-    freed += ["start from a network with less in what stays"]
+    freed += ["start from a network with fewer or cheaper layers"]
     return (
         f"three ways out: allow more, from --latency {ceil_ms(floor_ms)} on; compute it faster, with "
         f"{' or '.join(faster)}; or let more go: {', or '.join(freed)}"

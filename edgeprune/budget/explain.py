@@ -43,12 +43,13 @@ class FloorParts:
 
     def __str__(self) -> str:
         parts = []
-        for rows, what in ((self.narrow, "at their narrowest"), (self.fixed, "in layers that no width changes")):
+        for rows, what in ((self.narrow, "in layers at their narrowest"), (self.fixed, "in layers that no width changes")):
             if rows:
                 largest = ", ".join(f"{name} {format_ms(ms)}" for name, ms in rows[:_SHOWN])
                 more = " ..." if len(rows) > _SHOWN else ""
                 parts.append(f"{format_ms(sum(ms for _, ms in rows))} {what} ({largest}{more})")
-        parts.append(f"{format_ms(self.runtime_ms)} in the runtime itself")
+        if self.runtime_ms > 0:
+            parts.append(f"{format_ms(self.runtime_ms)} in the runtime itself")
         return ", ".join(parts)
 
 

@@ -97,6 +97,11 @@ class NetworkOptions(Common):
             InputError: no target or no model, or a text that is no shape or no device.
             MissingError: a device that cannot be one of the target: all else depends on it.
         """
+        if self.target is None and self.model is None:
+            raise InputError(
+                "no MODEL and no target were named",
+                remedy=f"name {MODEL_FORMS}, and add --target T; `edgeprune targets` lists them",
+            )
         if self.target is None:
             raise InputError("no target was named", remedy="add --target T; `edgeprune targets` lists them")
         for device in self.device:

@@ -87,7 +87,7 @@ def _plan_row(plan: Document) -> tuple[str, ...]:
         or_blank(pair(plan, "macs")[1], format_count),
         or_blank(pair(plan, "params")[1], format_count),
         or_blank(solver.get("gap"), lambda value: f"{value * 100:.2g} %"),
-        ", ".join(solver.get("binding", ())),
+        ", ".join(solver.get("binding", ())) or "nothing",
     )
 
 
