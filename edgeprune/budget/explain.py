@@ -43,7 +43,7 @@ class FloorParts:
 
     def __str__(self) -> str:
         parts = []
-        for rows, what in ((self.narrow, "in layers at their narrowest"), (self.fixed, "in layers that no width changes")):
+        for rows, what in ((self.narrow, "in layers at their narrowest"), (self.fixed, "in layers of one width")):
             if rows:
                 largest = ", ".join(f"{name} {format_ms(ms)}" for name, ms in rows[:_SHOWN])
                 more = " ..." if len(rows) > _SHOWN else ""
