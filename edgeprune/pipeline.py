@@ -166,7 +166,7 @@ def check(job: Job, progress: Progress = SILENT) -> Result:
     with traced(job, progress) as found:
         bench, store = found.benches.first, TableStore()
         with progress.step("checking the latency table"):
-            trust = check_table(found.blueprint, bench, store)
+            trust = check_table(found.blueprint, bench, store, progress)
         document = check_document(job, trust, bench.fingerprint(), store)
     return Result(document, 0 if trust.usable else TableError.exit_code)
 

@@ -20,6 +20,7 @@ from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import LayerTimes, Reference, open_bench
 from edgeprune.latency.rule import FINAL
 from edgeprune.latency.samples import Measurement
+from edgeprune.latency.waiting import measured_when_quiet
 from edgeprune.prepare import Prepared
 from edgeprune.progress import Progress
 from edgeprune.pruning.fuse import fuse
@@ -92,7 +93,7 @@ def ship(
             "onnx_vs_torch": largest_difference(reference_outputs(exported, inputs), expected),
             "engine_vs_torch": largest_difference(ready.bench.outputs(model, inputs), expected),
         }
-        measured = ready.bench.measure({"engine": model}, FINAL, reference)["engine"]
+        measured = measured_when_quiet(ready.bench, {"engine": model}, FINAL, reference, progress)["engine"]
         layers = ready.bench.layers({"engine": model})["engine"]
     bundles.write_latency_csv(folder / "latency.csv", _layer_rows(ready, plan, layers))
     data = ready.subject.data

@@ -159,7 +159,7 @@ def _latency_cost(
     ) as bench:
         plain = Blueprint(model, trace(model, subject.example_inputs))
         # Once: a run that is resumed must go to the very share that it began with.
-        dense_ms = work.once("dense", lambda: {"dense_ms": measured_now(bench, plain).median_ms})["dense_ms"]
+        dense_ms = work.once("dense", lambda: {"dense_ms": measured_now(bench, plain, progress).median_ms})["dense_ms"]
         share = budget.of(dense_ms) / dense_ms
         if share >= 1:
             raise BudgetError(

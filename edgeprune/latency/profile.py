@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
@@ -26,6 +25,7 @@ from edgeprune.latency.predict import NetworkTable, anchor_of
 from edgeprune.latency.rule import SURVEY, Rule
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import NetworkRecord, Row
+from edgeprune.latency.waiting import when_quiet
 from edgeprune.progress import SILENT, Progress
 
 FREE_NETWORKS = 5
@@ -40,11 +40,6 @@ IMPLAUSIBLE = 0.2
 
 LAYERS_S = 1.0
 """For so long the layers of one network are timed."""
-
-PAUSE_S = 5.0
-"""A device that was too busy is left alone for so long before the second try, and longer before the third."""
-
-_TRIES = 3
 
 
 class NetworkSource(Protocol):
@@ -96,7 +91,7 @@ def fill(
 
     def timing(plan: WidthPlan) -> Callable[[Bench], NetworkRecord]:
         model, reference = source.at(plan), reference_of(known(), source)
-        return lambda one: measure_network(source, plan, model, one, network, reference)
+        return lambda one: measure_network(source, plan, model, one, network, reference, progress)
 
     with progress.step("measuring the latency table", TOTAL_NETWORKS) as step:
         lacking = _lacking(source.graph, known(), seed)
@@ -149,14 +144,20 @@ def reference_of(known: NetworkTable, source: NetworkSource) -> Reference | None
 
 
 def measure_network(
-    source: NetworkSource, plan: WidthPlan, model: bytes, bench: Bench, network: str, reference: Reference | None
+    source: NetworkSource,
+    plan: WidthPlan,
+    model: bytes,
+    bench: Bench,
+    network: str,
+    reference: Reference | None,
+    progress: Progress = SILENT,
 ) -> NetworkRecord:
     """Time one network, `model` at `plan`, end to end beside the dense one, and layer by layer in place.
 
     Raises:
         TableError: the machine was too busy for the measurement to be trusted.
     """
-    times = time_networks(bench, {"network": model}, reference, rule=SURVEY)["network"]
+    times = time_networks(bench, {"network": model}, reference, rule=SURVEY, progress=progress)["network"]
     return record_of(times, plan, source.nodes, network)
 
 
@@ -167,20 +168,22 @@ def time_networks(
     *,
     beside: Mapping[str, bytes] | None = None,
     rule: Rule | None = None,
+    progress: Progress = SILENT,
 ) -> dict[str, LayerTimes]:
     """Time networks as `Bench.layers` does; where the machine is too busy, wait and try again.
 
     Raises:
-        TableError: after three tries the machine was still too busy for the measurement to be trusted.
+        TableError: after a minute the machine was still too busy for the measurement to be trusted.
     """
-    for number in range(_TRIES):
-        time.sleep(PAUSE_S * number)
-        times = bench.layers(models, rule, LAYERS_S, reference, beside)
-        untrusted = [found.engine.reason for found in times.values() if not found.engine.trusted]
-        if not untrusted:
-            return times
+
+    def busy(found: Mapping[str, LayerTimes]) -> str:
+        return next((one.engine.reason for one in found.values() if not one.engine.trusted), "")
+
+    times, reason = when_quiet(lambda: bench.layers(models, rule, LAYERS_S, reference, beside), busy, progress)
+    if not reason:
+        return times
     raise TableError(
-        f"the measurement can't be trusted: {untrusted[0]}",
+        f"the measurement can't be trusted: {reason}",
         remedy="stop what else runs on the device (edgeprune doctor shows it), and run the same command again:"
         " what was timed is kept",
     )

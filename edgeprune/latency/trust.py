@@ -21,13 +21,15 @@ from edgeprune.latency.profile import NetworkSource, signature_of
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import LatencyTable, NetworkRecord
+from edgeprune.latency.waiting import measured_when_quiet
 from edgeprune.progress import SILENT, Progress
 from edgeprune.runtimes.registry import records
 from edgeprune.targets.target import Fingerprint
 from edgeprune.units import format_percent
 
 CHECK_S = 30.0
-"""The check takes no longer than this, building the networks included, where one inference is under a second."""
+"""On a quiet machine the check takes no longer than this, building the networks included, where one inference is under
+a second."""
 
 CHECK = Rule(warmup_s=0.2, rounds=8, rounds_max=8, retries=4)
 
@@ -98,9 +100,9 @@ def vetted(source: NetworkSource, bench: Bench, store: TableStore, progress: Pro
         TableError: the machine runs in another state than the table's, or is too busy to tell.
     """
     with progress.step("checking the latency table"):
-        found = check_table(source, bench, store)
+        found = check_table(source, bench, store, progress)
         if found.status == "differs":
-            found = check_table(source, bench, store)
+            found = check_table(source, bench, store, progress)
     if found.status == "differs":
         store.retire(bench.fingerprint(), signature_of(source), found.sentence)
     if found.status in ("differs", "stale", "missing"):
@@ -111,11 +113,11 @@ def vetted(source: NetworkSource, bench: Bench, store: TableStore, progress: Pro
     return found.required(store, bench.fingerprint())
 
 
-def check_table(source: NetworkSource, bench: Bench, store: TableStore) -> Trust:
-    """Time a few networks of the stored table again, and compare.
+def check_table(source: NetworkSource, bench: Bench, store: TableStore, progress: Progress = SILENT) -> Trust:
+    """Time a few networks of the stored table again, and compare; a busy machine is waited for, as in a measurement.
 
     Raises:
-        TableError: the machine is too busy to tell.
+        TableError: the machine stayed too busy to tell.
     """
     fingerprint, network = bench.fingerprint(), signature_of(source)
     measured = store.load(fingerprint).of(network)
@@ -126,7 +128,7 @@ def check_table(source: NetworkSource, bench: Bench, store: TableStore) -> Trust
         f"network {number}": source.at(WidthPlan.from_scores(source.graph, {}, record.widths))
         for number, record in enumerate(chosen)
     }
-    found = list(bench.measure(models, CHECK).values())
+    found = list(measured_when_quiet(bench, models, CHECK, progress=progress).values())
     busy = next((one.reason for one in found if not one.trusted), None)
     if busy is not None:
         raise TableError(

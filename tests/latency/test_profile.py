@@ -13,7 +13,7 @@ from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.errors import TableError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
-from edgeprune.latency import profile
+from edgeprune.latency import profile, waiting
 from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import fill, group_cost, reference_of, useful_widths
@@ -130,7 +130,7 @@ def test_networks_are_timed_beside_the_dense_one_alone(blueprint: Blueprint, tab
 def test_a_busy_device_is_given_up_on_and_leaves_the_table_alone(
     blueprint: Blueprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(profile, "PAUSE_S", 0.0)
+    monkeypatch.setattr(waiting, "PATIENCE_S", 0.0)
     store = TableStore(tmp_path)
     with pytest.raises(TableError, match="can't be trusted: a test made it busy"):
         fill(blueprint, SimulatedBench(trusted=False), store)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.errors import TableError
 from edgeprune.graph.trace import trace
+from edgeprune.latency import waiting
 from edgeprune.latency.profile import fill
 from edgeprune.latency.rule import SURVEY
 from edgeprune.latency.store import TableStore
@@ -117,7 +118,8 @@ def test_another_precision_is_another_table_and_not_a_stale_one(blueprint: Bluep
     assert found.status == "missing"
 
 
-def test_a_busy_device_cannot_tell(blueprint: Blueprint, store: TableStore) -> None:
+def test_a_busy_device_cannot_tell(blueprint: Blueprint, store: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "PATIENCE_S", 0.0)
     with pytest.raises(TableError, match="can't be checked: a test made it busy"):
         check_table(blueprint, OpenVINO(trusted=False), store)  # type: ignore[arg-type]
 
