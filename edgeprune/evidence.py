@@ -49,6 +49,7 @@ def evidence(ready: Prepared, cuts: Sequence[Cut], folder: Path) -> dict[str, An
             "onnx": {"dense": len(ready.blueprint.at(dense)), "pruned": (folder / "model.onnx").stat().st_size},
             "engine": engine,
         },
+        "layers_factor": cuts[-1].shipped.layers_factor,
         "layers": _layers(ready, plan),
         "locked": [
             {"modules": list(one.modules), "channels": one.channels, "reason": one.reason} for one in ready.graph.locked

@@ -113,6 +113,8 @@ def test_the_bundle_is_what_the_result_says(demo: tuple[Path, pipeline.Result]) 
     rows = list(csv.DictReader((folder / "out" / "latency.csv").open()))
     predicted_ms = sum(float(row["predicted_us"]) for row in rows) / 1000
     assert predicted_ms == pytest.approx(found["latency_ms"]["predicted"], rel=0.05)
+    measured_ms = sum(float(row["measured_us"] or 0) for row in rows) / 1000
+    assert measured_ms == pytest.approx(found["latency_ms"]["measured"], rel=1e-3)  # rounded to 1 ns a row
     assert {row["source"] for row in rows} <= {"measured", "interpolated", "assumed", ""}
 
 

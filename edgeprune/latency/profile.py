@@ -192,19 +192,17 @@ def time_networks(
 def record_of(times: LayerTimes, plan: WidthPlan, nodes: Mapping[str, EngineNode], network: str) -> NetworkRecord:
     """Return what the table keeps of a network's times.
 
-    The layers' times are shares of the whole engine's: the per-layer clocks cost time, and run when the machine may be
-    faster or slower than it was for the engine.
+    The layers' times are shares of the whole engine's (`LayerTimes.factor` says why).
     """
     rows = []
     inserted = 0.0
-    share = times.engine.median_ms * 1000 / max(sum(found.us for found in times.rows), 1e-9)
-    for found in times.rows:
+    for found in times.shares_of(times.engine.median_ms):
         named = tuple(name for name in found.nodes if name in nodes)
         if not named:
-            inserted += found.us * share
+            inserted += found.us
             continue
         op = "+".join(nodes[name].op for name in named)
-        rows.append(Row(named, anchor_of(named, nodes).key(plan.widths, op), found.us * share))
+        rows.append(Row(named, anchor_of(named, nodes).key(plan.widths, op), found.us))
     return NetworkRecord(network, dict(plan.widths), times.engine.median_ms, times.engine.spread, tuple(rows), inserted)
 
 
