@@ -66,12 +66,26 @@ def signature_of(source: NetworkSource) -> str:
 
 
 def fill(
-    source: NetworkSource, bench: Bench | BenchGroup, store: TableStore, *, seed: int = 0, progress: Progress = SILENT
+    source: NetworkSource,
+    bench: Bench | BenchGroup,
+    store: TableStore,
+    *,
+    seed: int = 0,
+    doubted: bool = False,
+    progress: Progress = SILENT,
 ) -> NetworkTable:
     """Measure what the table lacks for this network, and return the network's part of it.
 
     What was measured before, by whatever run, is used; each network is on disk as soon as it was timed. The benches of
     a group share the work.
+
+    Args:
+        source: the network.
+        bench: where to measure.
+        store: where the measurements are kept.
+        seed: of the widths that are measured.
+        doubted: look also in a complete table for networks that do not fit the others, and time them again.
+        progress: where to show it.
 
     Raises:
         TableError: the machine was too busy for the dense network's measurement to be trusted.
@@ -104,7 +118,7 @@ def fill(
                     continue
                 table = store.add(table, record)
                 step.advance(note=f"network {len(known().records)} of {TOTAL_NETWORKS}: {record.engine_ms:.3g} ms")
-        again = implausible(known()) if lacking else []
+        again = implausible(known()) if lacking or doubted else []
         plans = [WidthPlan.from_scores(source.graph, {}, record.widths) for record in again]
         for record in benches.share([partial(timing, plan) for plan in plans], progress):
             table = store.add(table, record)
@@ -249,5 +263,6 @@ def group_cost(known: NetworkTable, graph: ChannelGraph, name: str, widths: np.n
     many = {group.name: np.array(group.channels) for group in graph} | {name: widths}
     total = np.zeros(len(widths))
     for row in known.rows_of(name):
-        total += known.row_us(row, *(axis.widths(many) for axis in row.axes))
+        cin, cout = (axis.widths(many) for axis in row.axes)
+        total += known.row_us(row, cin, cout, many)
     return total
