@@ -149,7 +149,14 @@ def prepare(
         graph = blueprint.graph
         store = TableStore()
         trust = vetted(blueprint, benches.first, store, progress) if measure else None
-        table = fill(blueprint, benches, store, seed=job.seed, progress=progress)
+        table = fill(
+            blueprint,
+            benches,
+            store,
+            seed=job.seed,
+            doubted=trust is not None and trust.status == "faster",
+            progress=progress,
+        )
         bench = benches.first
         dense = measured_now(bench, blueprint, progress) if measure else None
         steps.done("measure")

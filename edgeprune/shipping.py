@@ -144,6 +144,8 @@ def versions() -> dict[str, str]:
 def _layer_rows(ready: Prepared, plan: WidthPlan, times: Sequence[LayerTime]) -> list[dict[str, Any]]:
     """Return a row a layer of the dense engine: dense and predicted time, and the shipped engine's measured time.
 
+    The table's times are as they are where the dense network takes what it takes now.
+
     Args:
         ready: the dense network on its target.
         plan: how it was cut.
@@ -153,7 +155,7 @@ def _layer_rows(ready: Prepared, plan: WidthPlan, times: Sequence[LayerTime]) ->
     for time in times:
         found = next((row.name for row in ready.table.rows if not set(row.nodes).isdisjoint(time.nodes)), None)
         measured[found] = measured.get(found, 0.0) + time.us
-    dense = {row.name: us for row, us, _ in ready.table.layers(WidthPlan.dense(ready.graph).widths)}
+    dense = {row.name: us * ready.drift for row, us, _ in ready.table.layers(WidthPlan.dense(ready.graph).widths)}
     rows = []
     for row, predicted, source in ready.table.layers(plan.widths):
         cin, cout = (axis.width(plan.widths) for axis in row.axes)
@@ -164,14 +166,14 @@ def _layer_rows(ready: Prepared, plan: WidthPlan, times: Sequence[LayerTime]) ->
                 "cin": cin,
                 "cout": cout,
                 "dense_us": round(dense[row.name], 3),
-                "predicted_us": round(predicted, 3),
+                "predicted_us": round(predicted * ready.drift, 3),
                 "measured_us": round(measured[row.name], 3) if row.name in measured else "",
                 "source": source,
             }
         )
     rest = {
         "layer": "(inserted by the runtime, unattributed)",
-        "predicted_us": round(ready.table.fixed_us, 3),
+        "predicted_us": round(ready.table.fixed_us * ready.drift, 3),
         "measured_us": round(measured.get(None, 0.0), 3),
     }
     return [*rows, dict.fromkeys(rows[0], "") | rest]

@@ -170,8 +170,8 @@ def _latency_cost(
         wide = with_bypasses(model, subject.example_inputs, bypass)
         graph = trace(wide, subject.example_inputs)
         blueprint, store = Blueprint(wide, graph), TableStore()
-        vetted(blueprint, bench, store, progress)
-        table = fill(blueprint, bench, store, seed=job.seed, progress=progress)
+        doubted = vetted(blueprint, bench, store, progress).status == "faster"
+        table = fill(blueprint, bench, store, seed=job.seed, doubted=doubted, progress=progress)
     return share, LatencyCost(table, dense_ms)
 
 

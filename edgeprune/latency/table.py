@@ -6,7 +6,7 @@ A record is one whole network that was built and timed: its latency end to end a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -49,6 +49,11 @@ class NetworkRecord:
     spread: float
     rows: tuple[Row, ...]
     inserted_us: float
+
+    def scaled(self, factor: float) -> NetworkRecord:
+        """Return the record as of a machine on which everything takes `factor` times as long."""
+        rows = tuple(replace(row, us=row.us * factor) for row in self.rows)
+        return replace(self, engine_ms=self.engine_ms * factor, rows=rows, inserted_us=self.inserted_us * factor)
 
     @property
     def layers_us(self) -> float:
