@@ -6,14 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune import cutting, pipeline, precision, prepare, shipping
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.job import Job
-from edgeprune.precision import EXACTNESS, Settled, Trial, preferred, settle
+from edgeprune.precision import EXACTNESS, Settled, Trial, divided, preferred, settle
 from edgeprune.progress import SILENT
 from edgeprune.replay import replay
 from edgeprune.runtimes.base import SessionSettings
@@ -38,6 +40,16 @@ def network(tmp_path: Path) -> str:
     path = tmp_path / "network.py"
     path.write_text("from tests.simulated import Wide\n\n\ndef wide():\n    return Wide()\n")
     return f"{path}:wide"
+
+
+@pytest.mark.parametrize(("count", "fitted"), [(1100, 512), (300, 150)])
+def test_what_judges_has_neither_refitted_nor_quantized(count: int, fitted: int) -> None:
+    numbers = torch.arange(count)
+    drawn = list(zip(numbers.float().split(64), numbers.split(64), strict=True))
+    images, judge = divided(drawn)
+    assert torch.cat(images).tolist() == list(range(fitted))
+    for found in zip(*judge, strict=True):
+        assert np.concatenate(found).tolist() == list(range(fitted, count))
 
 
 @pytest.mark.slow  # pytest -m slow tests/test_precision.py
