@@ -217,7 +217,19 @@ def record_of(times: LayerTimes, plan: WidthPlan, nodes: Mapping[str, EngineNode
             continue
         op = "+".join(nodes[name].op for name in named)
         rows.append(Row(named, anchor_of(named, nodes).key(plan.widths, op), found.us))
-    return NetworkRecord(network, dict(plan.widths), times.engine.median_ms, times.engine.spread, tuple(rows), inserted)
+    engine = times.engine
+    return NetworkRecord(
+        network,
+        dict(plan.widths),
+        engine.median_ms,
+        engine.spread,
+        tuple(rows),
+        inserted,
+        engine.p90_ms,
+        engine.min_ms,
+        len(engine.samples_ms),
+        engine.rounds,
+    )
 
 
 def _plan(number: int, graph: ChannelGraph, known: NetworkTable, seed: int) -> WidthPlan:

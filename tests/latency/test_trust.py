@@ -162,7 +162,8 @@ def test_a_table_that_was_measured_in_a_busy_hour_takes_shorter_times_over(
     new = fill(blueprint, bench, store, doubted=True)  # type: ignore[arg-type]
     for before, after in zip(old.records, new.records, strict=True):
         assert after.widths == before.widths
-        assert after.engine_ms == pytest.approx(before.engine_ms / 1.6)
+        assert (after.engine_ms, after.p90_ms) == pytest.approx((before.engine_ms / 1.6, before.p90_ms / 1.6))
+        assert (after.samples, after.rounds) == (before.samples, before.rounds) == (1, 1)
         assert after.layers_us == pytest.approx(before.layers_us / 1.6, rel=1e-3)  # 1 ns a row
     assert check_table(blueprint, bench, store).status == "matches"  # type: ignore[arg-type]
 
