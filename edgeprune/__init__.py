@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgeprune.pruning.importance import scores
     from edgeprune.pruning.slim import masked, slim
     from edgeprune.pruning.statistics import reestimate
+    from edgeprune.report.terminal import terminal_progress
 
 _HOMES = {
     "ChannelGraph": "graph.channels",
@@ -36,6 +37,7 @@ _HOMES = {
     "save": "artifacts.bundle",
     "scores": "pruning.importance",
     "slim": "pruning.slim",
+    "terminal_progress": "report.terminal",
     "trace": "graph.trace",
 }
 
@@ -56,6 +58,7 @@ __all__ = [
     "save",
     "scores",
     "slim",
+    "terminal_progress",
     "trace",
 ]
 

@@ -18,6 +18,9 @@ from edgeprune.progress import Progress
 from edgeprune.targets.target import find_target
 from edgeprune.units import LatencyBudget, ceil_ms, format_ms
 
+FILLS = 0.93
+"""A plan decided earlier for as many milliseconds is taken again where it takes between this share and all of them."""
+
 
 def foretold(ready: Prepared, budgets: Sequence[LatencyBudget], found: Search) -> list[Solution | BudgetError]:
     """Return for each budget the best plan that a search on the table finds, or why there is none."""
@@ -57,16 +60,19 @@ def certificate(solution: Solution) -> dict[str, Any]:
 def decide(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str, Any]:
     """Return the plan of most value that was measured within the budget.
 
-    The same request finds the same plan again: what the closed loop decided is kept beside the table.
+    The same request finds the same plan again: what the closed loop decided is kept beside the table. A budget in
+    milliseconds is another one for the table each time the device is a little faster or slower; there the plan is
+    taken again as long as it still fits, and uses enough of the budget.
 
     Raises:
         BudgetError: the budget is under the floor.
         OverBudgetError: no plan that was built stayed within it.
     """
     fingerprint = ready.bench.fingerprint()
-    key = {**_reasons(ready), "budget_ms": float(f"{budget_ms / ready.drift:.9g}")}
+    absolute = ready.job.latency is not None and ready.job.latency.ms is not None
+    key = {**_reasons(ready), "budget_ms": float(f"{budget_ms / (1.0 if absolute else ready.drift):.9g}")}
     decided = ready.store.decision(fingerprint, key)
-    if decided is None:
+    if decided is None or (absolute and not FILLS <= decided["measured_ms"] * ready.drift / budget_ms <= 1):
         decided = _refined(ready, budget_ms, progress)
         ready.store.decide(fingerprint, key, decided)
     else:

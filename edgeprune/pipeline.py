@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -53,6 +54,7 @@ from edgeprune.report.facts import EVIDENCE, PAGE
 from edgeprune.report.outcome import meaning_of
 from edgeprune.report.pictures import table_pictures
 from edgeprune.report.publish import publish
+from edgeprune.report.text import print_result
 from edgeprune.request import input_digests, kept_request
 from edgeprune.shipping import versions
 from edgeprune.targets.target import find_target
@@ -78,6 +80,12 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """Return the object of the interface."""
         return dict(self.content)
+
+    def __str__(self) -> str:
+        """Return it as the command line prints it for a person."""
+        stream = io.StringIO()
+        print_result(self.content, stream)
+        return stream.getvalue()
 
 
 def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = None) -> Result:

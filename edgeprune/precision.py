@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from edgeprune.artifacts.onnx import export_onnx
 from edgeprune.artifacts.subject import Subject
@@ -92,11 +91,13 @@ class Settled:
 
     def to_json(self) -> dict[str, Any]:
         """Return the part of a document that tells of the choice."""
-        chosen, budget = self.job.precision, str(self.job.latency)
+        chosen, latency = self.job.precision, self.job.latency
+        assert latency is not None
+        budget = str(latency) if latency.ms is None else format_ms(latency.ms)
         said = "; ".join(map(str, sorted(self.trials, key=lambda trial: trial.precision != chosen)))
         return {
             "chosen": chosen,
-            "budget": budget,
+            "budget": str(latency),
             "why": f"{chosen} was taken for {budget}: {said}",
             "tried": [trial.to_json() for trial in self.trials],
         }
@@ -180,31 +181,32 @@ def _accuracy(ready: Prepared, plan: WidthPlan, progress: Progress) -> float | N
     if data is None:
         return None
     small = slim(ready.subject.model, plan)
-    images, judge = divided(data.calibration(CALIBRATION_IMAGES + JUDGE_IMAGES, seed))
+    fitted, judge = divided(data.calibration(CALIBRATION_IMAGES + JUDGE_IMAGES, seed))
+    images = [x for x, _ in fitted]
     compensate(small, ready.subject.model, plan, images, seed=seed, progress=progress)
     exported = export_onnx(fuse(small, ready.graph.foldable), ready.graph.example_inputs).SerializeToString()
-    scales = torch.cat(images)[:QUANTIZATION_IMAGES].numpy() if ready.bench.quantizer else None
+    scales = np.concatenate([x.numpy() for x in images])[:QUANTIZATION_IMAGES] if ready.bench.quantizer else None
     model = ready.bench.typed(exported, scales)
-    return engine_accuracy(ready.bench, model, judge, images=sum(len(y) for _, y in judge), progress=progress)
+    seen = [(x.numpy(), y.numpy()) for x, y in judge]
+    return engine_accuracy(ready.bench, model, seen, images=sum(len(y) for _, y in judge), progress=progress)
 
 
-def divided(drawn: Sequence[Batch]) -> tuple[list[torch.Tensor], list[tuple[np.ndarray, np.ndarray]]]:
+def divided(drawn: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     """Divide images that were drawn at once, so that none is in both parts: what refits and quantizes, what judges.
 
     Args:
         drawn: batches of (images, labels).
 
     Returns:
-        `CALIBRATION_IMAGES` images, but half of what there is at most, in batches; the others with their labels.
+        `CALIBRATION_IMAGES` images, but half of what there is at most, in batches; and the others.
     """
-    count = sum(len(y) for _, y in drawn)
-    left = min(CALIBRATION_IMAGES, count // 2)
-    images: list[torch.Tensor] = []
-    judge: list[tuple[np.ndarray, np.ndarray]] = []
+    left = min(CALIBRATION_IMAGES, sum(len(y) for _, y in drawn) // 2)
+    fitted: list[Batch] = []
+    judge: list[Batch] = []
     for x, y in drawn:
         if left:
-            images.append(x[:left])
+            fitted.append((x[:left], y[:left]))
         if len(y) > left:
-            judge.append((x[left:].numpy(), y[left:].numpy()))
+            judge.append((x[left:], y[left:]))
         left = max(0, left - len(y))
-    return images, judge
+    return fitted, judge

@@ -31,6 +31,13 @@ def write_bytes(path: PathLike, content: bytes) -> None:
         raise
 
 
+def make_readable(path: PathLike) -> None:
+    """Give a file that a library wrote for its owner alone the mode of any other new file."""
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(path, 0o666 & ~mask)
+
+
 def write_json(path: PathLike, schema: str, content: Mapping[str, Any]) -> None:
     """Write `content` as an object whose first key, `schema`, names kind and version, such as `edgeprune.plan/1`."""
     write_bytes(path, (json_text({"schema": schema, **content}) + "\n").encode())

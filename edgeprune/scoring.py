@@ -49,10 +49,11 @@ def values_of(
 ) -> dict[str, np.ndarray]:
     """Return group -> value of each width: as measured where there are data, else as the scores say.
 
-    What training for pruning has given is not measured again: it is what the training meant by it.
+    Also where training for pruning has given the scores: they rank a group's channels, but until the training has told
+    what matters from what does not, they say little of what one group is worth beside another.
     """
     guessed = values_from_scores(graph, scores)
-    if batches is None or criterion == TRAINED:
+    if batches is None:
         return guessed
     assert subject.data is not None
     widths = {group.name: group.channels for group in graph.cuttable}

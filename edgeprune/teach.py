@@ -65,6 +65,7 @@ def teach(job: TrainJob, progress: Progress = SILENT) -> dict[str, Any]:
         wait_for_all()  # the first process has made room by now
         method = _method(job, subject, model, trained_start, work, progress)
         progress.say(_announcement(job, recipe, method, trained_start))
+        before = evaluate(model, data, progress=progress) if trained_start else None
         trained = fit(
             model,
             data,
@@ -74,7 +75,7 @@ def teach(job: TrainJob, progress: Progress = SILENT) -> dict[str, Any]:
             checkpoint=checkpoint,
             progress=progress,
         )
-        document = _document(job, subject, trained, recipe, method, time.perf_counter() - started)
+        document = _document(job, subject, trained, recipe, method, before, time.perf_counter() - started)
         if work is not None:
             _write(work.path("checkpoint"), job, subject, trained, recipe, method, document)
             work.finish(work.path("checkpoint"))
@@ -207,9 +208,15 @@ def _write(
 
 
 def _document(
-    job: TrainJob, subject: Subject, trained: Trained, recipe: Recipe, method: Method, seconds: float
+    job: TrainJob,
+    subject: Subject,
+    trained: Trained,
+    recipe: Recipe,
+    method: Method,
+    before: float | None,
+    seconds: float,
 ) -> dict[str, Any]:
-    """Return `edgeprune.train/1`."""
+    """Return `edgeprune.train/1`; `before` is the accuracy that the training started from, where it had weights."""
     last = trained.history[-1]
     dense, now = (trace(one, subject.example_inputs) for one in (subject.model, trained.model))
     return {
@@ -219,7 +226,11 @@ def _document(
         "checkpoint": str(job.out),
         "epochs": recipe.epochs,
         "loss": last["loss"],
-        "accuracy": {"last": last["accuracy"], "best": max(entry["accuracy"] for entry in trained.settled)},
+        "accuracy": {
+            "before": before,
+            "last": last["accuracy"],
+            "best": max(entry["accuracy"] for entry in trained.settled),
+        },
         "left": last["left"],
         "macs": {"dense": dense.macs(), "trained": now.macs()},
         "params": {"dense": dense.params(), "trained": now.params()},

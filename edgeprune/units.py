@@ -41,13 +41,13 @@ def parse_latency(text: str) -> LatencyBudget:
     Raises:
         InputError: no unit, no number, or not above zero and finite.
     """
-    match = re.fullmatch(_NUMBER + r"\s*(us|µs|ms|s|%)?", text.strip())
+    match = re.fullmatch(f"(-?)\\s*{_NUMBER}" + r"\s*(us|µs|ms|s|%)?", text.strip())
     if match is None:
         raise InputError(f"latency {text!r} is not a number with a unit", remedy="write it like 10ms, 800us or 60%")
-    number, unit = float(match[1]), match[2]
+    number, unit = float(match[2]), match[3]
     if unit is None:
         raise InputError(f"latency {text!r} has no unit", remedy=f"did you mean {text.strip()}ms?")
-    if not 0 < number < math.inf:
+    if match[1] or not 0 < number < math.inf:
         raise InputError(f"latency {text!r} is not above zero and finite", remedy="write it like 10ms, 800us or 60%")
     if unit == "%":
         return LatencyBudget(fraction=number / 100)

@@ -425,6 +425,25 @@ def test_the_same_seed_and_table_give_the_same_plan(tmp_path: Path, network: str
     assert device.built > built + 2, "another seed is another request"
 
 
+def test_a_budget_in_milliseconds_gives_the_same_plan_as_long_as_that_fits(
+    tmp_path: Path, network: str, device: SimulatedBench
+) -> None:
+    dense_ms = pipeline.export(job(tmp_path, network, out=tmp_path / "dense")).to_json()["latency_ms"]["dense"]
+    asked = parse_latency(f"{0.5 * dense_ms:.6g}ms")
+    first = pipeline.export(job(tmp_path, network, latency=asked, out=tmp_path / "first")).to_json()
+    used = first["latency_ms"]["measured"] / first["latency_ms"]["budget"]
+    assert 0.93 < used <= 1
+    # The device is faster by so much that the plan uses 94 % of the budget, then 90 %, then too much.
+    plans = []
+    for share in (0.94, 0.9, 1.1):
+        device.slowdown = share / used
+        found = pipeline.export(job(tmp_path, network, latency=asked, out=tmp_path / f"{share}")).to_json()
+        plans.append(found["plan"])
+        assert found["latency_ms"]["measured"] <= found["latency_ms"]["budget"]
+    assert plans[0] == first["plan"]
+    assert plans[1] != first["plan"] != plans[2]
+
+
 def test_another_normalisation_is_another_request(tmp_path: Path, network: str) -> None:
     with prepare.prepare(job(tmp_path, network), SILENT) as ready:
         before = decision._reasons(ready)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -46,10 +45,9 @@ def network(tmp_path: Path) -> str:
 def test_what_judges_has_neither_refitted_nor_quantized(count: int, fitted: int) -> None:
     numbers = torch.arange(count)
     drawn = list(zip(numbers.float().split(64), numbers.split(64), strict=True))
-    images, judge = divided(drawn)
-    assert torch.cat(images).tolist() == list(range(fitted))
-    for found in zip(*judge, strict=True):
-        assert np.concatenate(found).tolist() == list(range(fitted, count))
+    for part, expected in zip(divided(drawn), (range(fitted), range(fitted, count)), strict=True):
+        for images in zip(*part, strict=True):
+            assert torch.cat(images).tolist() == list(expected)
 
 
 @pytest.mark.slow  # pytest -m slow tests/test_precision.py

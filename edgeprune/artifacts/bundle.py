@@ -17,7 +17,7 @@ from edgeprune.graph.cuts import Cuts
 from edgeprune.graph.plan import SCHEMA as PLAN
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.pruning.slim import cut
-from edgeprune.records import read_json, write_bytes, write_json
+from edgeprune.records import make_readable, read_json, write_bytes, write_json
 from edgeprune.training.lapp_network import rebuild
 
 
@@ -58,6 +58,7 @@ def write_network(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         save_model(model, str(folder / "model.safetensors"))
+        make_readable(folder / "model.safetensors")
     except SafetensorError as error:  # its word for whatever the file system says
         raise InputError(
             f"{folder / 'model.safetensors'} can't be written: {error}", remedy="make room, or choose another folder"

@@ -97,13 +97,15 @@ def load_source(
     *,
     weights: Path | None = None,
     input_shape: tuple[int, ...] | None = None,
+    images: tuple[int, ...] | None = None,
     submodule: str = "",
     seed: int = 0,
 ) -> Source:
     """Build the network that `text` names (see the table above), fill it with `weights`, and take a part of it.
 
     Without a weights file the network keeps what it was built with: the demo's weights, what the user's function
-    loaded, or torch's random initialisation drawn from `seed`. torch's global random state stays as it was.
+    loaded, or torch's random initialisation drawn from `seed`. torch's global random state stays as it was. Where
+    neither `input_shape` is given nor the source has one, the network is taken to look at `images` of that shape.
 
     Raises:
         InputError: an unknown name, a function that raises or returns no network, weights of another network, no
@@ -124,7 +126,7 @@ def load_source(
         raise InputError(
             f"{text} returned {type(found.model).__name__}, not a torch.nn.Module", remedy="return the network"
         )
-    shape = input_shape or found.input_shape or (parse_shape(made["input"]) if made else None)
+    shape = input_shape or found.input_shape or (parse_shape(made["input"]) if made else images)
     if shape is None:
         raise InputError(f"the input shape of {text} is not known", remedy="give it, like --input 1x3x224x224")
     if weights is not None and not made:

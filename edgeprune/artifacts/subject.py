@@ -14,7 +14,8 @@ from torch import nn
 from edgeprune.artifacts.source import load_source, part_of
 from edgeprune.errors import InputError
 from edgeprune.graph.cuts import Cuts
-from edgeprune.training.data import Data, load_data
+from edgeprune.graph.trace import eval_mode
+from edgeprune.training.data import Data, image_shape, load_data
 from edgeprune.training.state import state_digest
 from edgeprune.units import format_shape
 from edgeprune.usercode import is_function_name
@@ -89,12 +90,14 @@ def load_subject(
         InputError: a name, a file or a shape that does not fit.
         MissingError: a package that the model or the data need.
     """
-    source = load_source(model, weights=weights, input_shape=input_shape, submodule=submodule, seed=seed)
+    shape = image_shape(data) if data and not submodule else None
+    source = load_source(model, weights=weights, input_shape=input_shape, images=shape, submodule=submodule, seed=seed)
     named = data or source.data
     if named and not is_function_name(named):  # what a function returns is normalised already
         mean, std = mean or source.mean, std or source.std
     _refuse_data(named, source.submodule)
     images = load_data(named, mean=mean, std=std, input_shape=source.input_shape, seed=seed) if named else None
+    _check_classes(source.model, source.inputs, images)
     return Subject(
         name=source.name,
         origin=source.origin,
@@ -129,6 +132,7 @@ def python_subject(model: nn.Module, example_inputs: Any, data: Data | str | Non
         shape = tuple(first.shape) if first is not None else type(example_inputs).__name__
         raise InputError(f"the example input is {shape}, not one sample", remedy="latency is that of batch size 1")
     images = load_data(data, input_shape=tuple(first.shape)) if isinstance(data, str) else data
+    _check_classes(model, inputs, images)
     name = f"{type(model).__name__}.{submodule}" if submodule else type(model).__name__
     if submodule:
         model, inputs = part_of(model, submodule, inputs)
@@ -144,6 +148,23 @@ def python_subject(model: nn.Module, example_inputs: Any, data: Data | str | Non
         submodule=submodule,
         data_name=data if isinstance(data, str) else None,
     )
+
+
+def _check_classes(model: nn.Module, inputs: tuple[Any, ...], data: Data | None) -> None:
+    """Refuse labels that none of the network's outputs stands for.
+
+    Raises:
+        InputError: there are more classes than outputs.
+    """
+    if data is None:
+        return
+    with eval_mode(model), torch.no_grad():
+        outputs = model(*inputs)
+    if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 and data.classes > outputs.shape[1]:
+        raise InputError(
+            f"the data's labels count {data.classes} classes and the network has {outputs.shape[1]} outputs",
+            remedy="count the classes from 0, or give the network that was trained on these data",
+        )
 
 
 def _refuse_data(data: object, submodule: str) -> None:

@@ -81,6 +81,8 @@ def _unpickle(path: Path) -> Any:
             'safetensors.torch.save_file(model.state_dict(), "weights.safetensors")',
         ) from None
     except Exception as error:  # on other bytes torch raises whatever its unpickler stumbles over
+        if path.read_bytes()[:1] not in (pickle.PROTO, b"P"):
+            raise _unreadable(path, "it is no file that torch.save wrote") from None
         raise _unreadable(path, (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]) from None
 
 

@@ -59,6 +59,8 @@ def report(options: ReportOptions) -> int:
 
 def _check_count(bundles: Sequence[Path], *, compare: bool) -> None:
     if compare and not 2 <= len(bundles) <= _MOST:
-        raise InputError(f"--compare was given {len(bundles)} bundles", remedy=f"name 2 to {_MOST}")
+        raise InputError(
+            f"--compare was given {len(bundles)} bundle{'s' * (len(bundles) != 1)}", remedy=f"name 2 to {_MOST}"
+        )
     if not compare and len(bundles) > 1:
         raise InputError(f"{len(bundles)} bundles were named", remedy="add --compare to see them side by side")

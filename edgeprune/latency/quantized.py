@@ -206,7 +206,7 @@ def _by_symmetric(model: bytes, feeds: Sequence[Feed], reduced: bool, corrected:
 
 
 METHODS = {
-    "nncf": Method("nncf", "pip install edgeprune[int8]", _by_nncf),
+    "nncf": Method("nncf", "pip install 'edgeprune[int8]'", _by_nncf),
     "qdq": Method("onnxruntime", "pip install onnxruntime", _by_onnxruntime),
     "symmetric": Method("onnxruntime", "pip install onnxruntime", _by_symmetric, "symmetric Q/DQ 1"),
 }

@@ -24,7 +24,7 @@ from edgeprune.pruning.compensate import Refit, work_of_a_fit
 from edgeprune.pruning.slim import slim
 from edgeprune.records import append_lines, read_lines
 
-SCHEMA = "edgeprune.sensitivity/1"
+SCHEMA = "edgeprune.sensitivity/2"
 
 WORK = 8e12
 """Multiply-accumulates that all cuts may take together: enough for a ResNet-18 at 224 x 224, not for a ResNet-50."""
@@ -114,6 +114,9 @@ def values_from_losses(
         found = np.array([losses[group.name][int(mark)] for mark in marks])
         scale = np.log(np.maximum(found, 1e-12) / np.maximum(guess[marks], 1e-12))
         curve = guess * np.exp(np.interp(np.arange(group.channels + 1), marks, scale))
+        for mark, loss in zip(marks, np.maximum.accumulate(found[::-1])[::-1], strict=True):
+            curve[:mark] = np.maximum(curve[:mark], loss)
+            curve[mark:] = np.minimum(curve[mark:], loss)
         lost[group.name] = np.maximum.accumulate(curve[::-1])[::-1]
     total = sum(float(one[0]) for one in lost.values()) or 1.0
     rest = {group.name: np.zeros(group.channels + 1) for group in graph if group.name not in lost}

@@ -8,8 +8,12 @@ from typing import Any
 
 from edgeprune.report.facts import Facts
 
-LEAST_LIMIT = 0.01
-"""Latencies that differ by less than this, relatively, are no difference, however narrow their spread was."""
+SESSIONS = 0.1
+"""Latencies that differ by less than this, relatively, are no difference: from one session to the next the same engine
+differs by some per cent on the same machine, however narrow the spread in each was."""
+
+SPREADS = 4
+"""So many spreads (half of the undisturbed samples lie within one) are no difference either."""
 
 FILES = ("model.safetensors", "plan.json", "model.onnx", "samples.npz")
 """Files that the same request makes the same; what a runtime builds and what holds latencies differs by nature."""
@@ -71,13 +75,10 @@ def changed_inputs(facts: Facts, now: Mapping[str, str]) -> list[Difference]:
 def latency_limit(*bundles: Facts) -> float:
     """Return by how much two latencies may differ, relatively, and still be the same.
 
-    That is the widest distance of a 90th percentile from its median in any of the bundles' measurements.
+    That is what sessions differ by, or four times the widest spread in any of the bundles' measurements.
     """
-    limits = [LEAST_LIMIT]
-    for facts in bundles:
-        for timed in facts.evidence.get("measurement", {}).values():
-            limits.append(timed["p90_ms"] / timed["median_ms"] - 1)
-    return max(limits)
+    timed = [one for facts in bundles for one in facts.evidence.get("measurement", {}).values()]
+    return max([SESSIONS, *(SPREADS * float(one["spread"]) for one in timed)])
 
 
 def _inputs(facts: Facts) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from edgeprune.units import format_bytes, format_count, format_ms, format_percen
 
 _PLAIN_WIDTH = 110
 _DIGEST_SHOWN = 12
+_TOLD_APART = 0.95
 
 
 def print_result(document: Document, stream: TextIO, *, verbose: bool = False) -> None:
@@ -179,9 +180,11 @@ def _tables(document: Document, verbose: bool) -> Lines:
 
 def _train(document: Document, verbose: bool) -> Lines:
     accuracy = document["accuracy"]
+    before = accuracy.get("before")
+    started = "" if before is None else f", {format_percent(before)} before"
     yield Text(
         f"Trained with {document['method']} for {document['epochs']} epochs: "
-        f"accuracy {format_percent(accuracy['last'])} (best epoch {format_percent(accuracy['best'])}), "
+        f"accuracy {format_percent(accuracy['last'])} (best epoch {format_percent(accuracy['best'])}{started}), "
         f"loss {document['loss']:.3f}, {format_seconds(document['seconds'])}.",
         style="bold green",
     )
@@ -193,6 +196,11 @@ def _train(document: Document, verbose: bool) -> Lines:
         )
     elif document["left"] < 1:
         yield Text(f"Channels above a fiftieth of the largest importance: {format_percent(document['left'])}")
+    if document["method"] in ("rni", "slimming") and document["left"] > _TOLD_APART:
+        yield Text(
+            "The training has not told channels apart: next to none has receded. Try more --epochs, or --strength.",
+            style="yellow",
+        )
     yield Text(f"Checkpoint: {document['checkpoint']}")
 
 
@@ -230,8 +238,8 @@ def _diff(document: Document, verbose: bool) -> Lines:
     if before is not None and after is not None:
         yield Text(f"Measured: {format_ms(before)} before, {format_ms(after)} after")
     yield Text(
-        f"Latencies are the same within {format_percent(document['latency_limit'])}, the widest distance of a 90th"
-        " percentile from its median, and at least 1 %.",
+        f"Latencies are the same within {format_percent(document['latency_limit'])}: that far sessions on one machine"
+        " may be apart.",
         style="dim",
     )
 

@@ -217,7 +217,7 @@ def load_library() -> Any:
             return ctypes.CDLL(path)
     raise MissingError(
         "the CUDA runtime (libcudart.so) is not there",
-        remedy="pip install edgeprune[tensorrt], or on a Jetson: sudo apt install nvidia-jetpack",
+        remedy="pip install 'edgeprune[tensorrt]', or on a Jetson: sudo apt install nvidia-jetpack",
     )
 
 

@@ -130,7 +130,7 @@ register(
         title="TensorRT",
         factory="edgeprune.runtimes.tensorrt:TensorRT",
         import_name="tensorrt",
-        install="pip install edgeprune[tensorrt], or on a Jetson: sudo apt install python3-libnvinfer",
+        install="pip install 'edgeprune[tensorrt]', or on a Jetson: sudo apt install python3-libnvinfer",
         precisions=("fp32", "fp16", "int8"),
         suffixes=(".plan",),
         processor="gpu",

@@ -104,6 +104,21 @@ def load_data(
     return data
 
 
+def image_shape(source: str) -> tuple[int, ...] | None:
+    """Return what a network takes that looks at the images in FILE.npz, (1, C, H, W); None where that is not known.
+
+    Only the array's header is read, and nothing is checked: `load_data` does that.
+    """
+    try:
+        with zipfile.ZipFile(source) as archive, archive.open("x_train.npy") as stream:
+            header = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if header == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, _ = read(stream)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+    return (1, shape[3], *shape[1:3]) if len(shape) == 4 else None
+
+
 def _read_npz(path: Path, normalisation: Normalisation, input_shape: Sequence[int]) -> ImageArrays:
     try:
         found = np.load(path, allow_pickle=False)

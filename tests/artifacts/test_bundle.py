@@ -32,6 +32,11 @@ def test_the_compact_network_comes_back_from_its_class(tmp_path: Path) -> None:
         assert torch.equal(back(X), small(X))
 
 
+def test_all_files_are_as_readable_as_one_another(tmp_path: Path) -> None:
+    saved(tmp_path)
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+
+
 def test_weights_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").mkdir()
     with pytest.raises(InputError, match=r"model.safetensors can't be written: .*directory"):

@@ -147,6 +147,29 @@ def test_a_part_is_not_trained_on_the_networks_data(path: Path, tmp_path: Path) 
         load_subject(f"{path}:small", input_shape=SHAPE, data=str(tmp_path / "data.npz"), submodule="0")
 
 
+def images(folder: Path, height: int, width: int, classes: int) -> str:
+    pixels, labels = np.zeros((classes, height, width, 3), np.uint8), np.arange(classes)
+    np.savez(folder / "images.npz", x_train=pixels, y_train=labels, x_val=pixels, y_val=labels)
+    return str(folder / "images.npz")
+
+
+def test_the_data_tell_the_input_where_nobody_else_does(path: Path, tmp_path: Path) -> None:
+    subject = load_subject(f"{path}:small", data=images(tmp_path, 9, 12, 2))
+    assert subject.input_shape == (1, 3, 9, 12)
+    with pytest.raises(InputError, match=r"input shape of .* is not known"):
+        load_subject(f"{path}:small", data=str(path.parent))
+
+
+def test_more_classes_than_outputs_are_told_before_anything_is_measured(path: Path, tmp_path: Path) -> None:
+    path.write_text("from torch import nn\n\ndef flat():\n    return nn.Sequential(nn.Flatten(), nn.Linear(27, 4))\n")
+    assert load_subject(f"{path}:flat", data=images(tmp_path, 3, 3, 4)).data is not None
+    with pytest.raises(InputError, match="labels count 5 classes and the network has 4 outputs"):
+        load_subject(f"{path}:flat", data=images(tmp_path, 3, 3, 5))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(27, 4))
+    with pytest.raises(InputError, match="labels count 5 classes"):
+        python_subject(network, torch.zeros(1, 3, 3, 3), images(tmp_path, 3, 3, 5))
+
+
 def test_what_was_made_with_a_normalisation_keeps_it(path: Path, tmp_path: Path) -> None:
     """Also where the network it was made from brings another one, as the demo does."""
     images, labels = np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2, np.int64)

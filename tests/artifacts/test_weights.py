@@ -114,6 +114,8 @@ def test_files_that_hold_something_else(tmp_path: Path, name: str, content: byte
     with pytest.raises(InputError, match="cannot be read as weights") as caught:
         read_state_dict(tmp_path / name)
     assert "\n" not in caught.value.message
+    if name == "w.pt" and content == b"some text":
+        assert "no file that torch.save wrote" in caught.value.message
 
 
 @pytest.mark.parametrize(

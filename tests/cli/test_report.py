@@ -65,7 +65,7 @@ def test_several_side_by_side(folder: Path) -> None:
         (["report", "nowhere"], "bundle nowhere is not a folder"),
         (["report", "."], "is not a bundle"),
         (["report", "60", "40"], "add --compare"),
-        (["report", "60", "--compare"], "--compare was given 1 bundles"),
+        (["report", "60", "--compare"], "--compare was given 1 bundle;"),
         (["report", "60", "--out", "40", "--force"], "40 is a folder"),
         (["diff", "60"], "no B was named"),
         (["replay"], "no BUNDLE was named"),

@@ -83,7 +83,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module, "find_spec", lambda name: None if name == "nncf" else object())
     with pytest.raises(MissingError, match="int8 needs nncf") as caught:
         open_bench("openvino", precision="int8")
-    assert caught.value.remedy == "pip install edgeprune[int8]"
+    assert caught.value.remedy == "pip install 'edgeprune[int8]'"
 
 
 def test_a_method_that_breaks_is_told_by_its_first_line(monkeypatch: pytest.MonkeyPatch) -> None:

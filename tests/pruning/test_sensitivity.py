@@ -104,3 +104,13 @@ def test_a_group_that_was_not_measured_has_no_say() -> None:
     found = values_from_losses(graph, guessed, {"0": {2: 1.0}})
     np.testing.assert_allclose(found["0"], [0, 0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(found["1"], [0, 0, 0])
+
+
+def test_between_two_measurements_no_more_is_lost_than_at_the_narrower_one() -> None:
+    model = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 1)).eval()
+    graph = trace(model, torch.zeros(1, 2))
+    # Scores that tell the last channels from nothing: the guess is a billionth at width 3, a half at 2, and all at 1.
+    guessed = {"0": np.array([0.0, 0.0, 0.5, 1 - 1e-9, 1.0])}
+    found = values_from_losses(graph, guessed, {"0": {1: 8.0, 3: 4.0}})["0"]
+    # The scale, 8 at width 1 and 4e9 at 3, is 1.8e5 between them: half of that is not lost at 2, but 8.
+    np.testing.assert_allclose(found, [0, 0, 0, 4 / 8, 1])

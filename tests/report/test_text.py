@@ -57,7 +57,7 @@ def test_a_verification_compares_times_of_one_moment() -> None:
     ]
 
 
-def test_without_data_no_accuracy_is_printed() -> None:
+def test_without_data_no_accuracy_is_shown() -> None:
     nothing = {"dense": None, "pruned": None, "engine": None}
     assert "ccuracy" not in shown({**EXPORTED, "accuracy": nothing})
 
@@ -127,3 +127,11 @@ def test_a_pipe_gets_no_colours(kind: str) -> None:
         "targets": [{"name": "x", "title": "X", "runtime": "y", "usable": True, "reason": ""}],
     }
     assert "\x1b" not in shown(document)
+
+
+def test_a_training_that_told_nothing_apart_says_so() -> None:
+    accuracy = {"before": 0.985, "last": 0.932, "best": 0.94}
+    said = shown({**TRAINED, "accuracy": accuracy, "left": 0.999})
+    assert "accuracy 93.2 % (best epoch 94.0 %, 98.5 % before)" in said
+    assert "not told channels apart" in said
+    assert "not told channels apart" not in shown(TRAINED)
