@@ -141,10 +141,15 @@ def profile_document(ready: Prepared) -> dict[str, Any]:
         "target": ready.job.target,
         "fingerprint": dict(ready.bench.fingerprint().to_json()),
         "latency_ms": {"dense": ready.dense_ms},
+        "inserted": ready.table.dense.inserted_us / 1000 / ready.table.dense.engine_ms,
+        "unexplained": ready.table.fixed_us / 1000 / ready.table.dense.engine_ms,
         "networks": len(ready.table.records),
         "error": ready.table.error,
         "rows": dict(Counter(source for _, _, source in layers)),
-        "layers": [{"name": row.name, "kind": row.op, "ms": us / 1000, "source": source} for row, us, source in layers],
+        "layers": [
+            {"name": row.name, "kind": row.op, "ms": us / 1000 * ready.drift, "source": source}
+            for row, us, source in layers
+        ],
         "table": str(ready.store.folder(ready.bench.fingerprint())),
         **_grounds(ready),
         "table_repetition": SURVEY.sentence(),
@@ -169,7 +174,7 @@ def check_document(job: Job, trust: Trust, fingerprint: Fingerprint, store: Tabl
         **trust.to_json(),
         "usable": trust.usable,
         "repetition": CHECK.sentence(),
-        "table": str(store.folder(fingerprint)),
+        "table": str(store.folder(fingerprint)) if store.folder(fingerprint).exists() else None,
     }
 
 

@@ -49,6 +49,7 @@ def evidence(ready: Prepared, cuts: Sequence[Cut], folder: Path) -> dict[str, An
             "onnx": {"dense": len(ready.blueprint.at(dense)), "pruned": (folder / "model.onnx").stat().st_size},
             "engine": engine,
         },
+        "layers_factor": cuts[-1].shipped.layers_factor,
         "layers": _layers(ready, plan),
         "locked": [
             {"modules": list(one.modules), "channels": one.channels, "reason": one.reason} for one in ready.graph.locked
@@ -126,7 +127,7 @@ def trained_histogram(means: Mapping[str, np.ndarray], plan: WidthPlan) -> dict[
 
 
 def _staircases(ready: Prepared, plan: WidthPlan, dense: WidthPlan) -> list[dict[str, Any]]:
-    """Return the predicted time over the output channels of the layers that the plan saved most time in."""
+    """Return the predicted time, as of now, over the output channels of the layers that the plan saved most time in."""
     before = {row.name: us for row, us, _ in ready.table.layers(dense.widths)}
     saved = [(before[row.name] - us, row) for row, us, _ in ready.table.layers(plan.widths) if row.axes[1].parts]
     most = sorted(saved, key=lambda pair: -pair[0])[:STAIRCASES]
@@ -139,7 +140,11 @@ def _staircase(ready: Prepared, plan: WidthPlan, row: CostRow) -> dict[str, Any]
     widths = np.unique([*np.linspace(1, widest, min(widest, _STEPS)).round().astype(int), chosen])
     widths = widths[widths > 0]
     entering = cin.width(plan.widths)
-    us = ready.table.row_us(row, np.full(len(widths), entering), widths) if entering else np.zeros(len(widths))
+    us = (
+        ready.table.row_us(row, np.full(len(widths), entering), widths, plan.widths)
+        if entering
+        else np.zeros(len(widths))
+    )
     key = row.key(plan.widths)
     timed = sorted(
         {
@@ -155,6 +160,6 @@ def _staircase(ready: Prepared, plan: WidthPlan, row: CostRow) -> dict[str, Any]
         "of": widest,
         "width": chosen,
         "widths": widths.tolist(),
-        "us": [round(float(one), 3) for one in us],
+        "us": [round(float(one) * ready.drift, 3) for one in us],
         "timed": timed,
     }

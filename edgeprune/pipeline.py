@@ -42,6 +42,7 @@ from edgeprune.errors import BudgetError, OverBudgetError, TableError
 from edgeprune.evidence import evidence
 from edgeprune.job import AUTO, Job, default_out
 from edgeprune.latency.bench import open_bench
+from edgeprune.latency.explain import explained
 from edgeprune.latency.sharing import export_tables, import_tables
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import check_table
@@ -51,6 +52,7 @@ from edgeprune.progress import SILENT, Progress
 from edgeprune.records import write_json
 from edgeprune.report.facts import EVIDENCE, PAGE
 from edgeprune.report.outcome import meaning_of
+from edgeprune.report.pictures import table_pictures
 from edgeprune.report.publish import publish
 from edgeprune.report.text import print_result
 from edgeprune.request import input_digests, kept_request
@@ -163,10 +165,26 @@ def plan(job: Job, progress: Progress = SILENT, budgets: Sequence[LatencyBudget]
         return Result({**document, "steps": ready.steps})
 
 
-def profile(job: Job, progress: Progress = SILENT) -> Result:
-    """Measure the latency table that a network needs."""
-    with prepare(job, progress) as ready:
-        return Result(profile_document(ready))
+def profile(job: Job, progress: Progress = SILENT, explain: str = "") -> Result:
+    """Measure the latency table that a network needs.
+
+    Args:
+        job: the network and its target.
+        progress: where to show it.
+        explain: a module whose staircase is shown, and drawn beside the table; empty for none.
+
+    Raises:
+        InputError: no such module has channels; found before anything is measured.
+    """
+    checked = partial(groups_of, module=explain) if explain else None
+    with prepare(job, progress, inspect=checked) as ready:
+        document = profile_document(ready)
+        if not explain:
+            return Result(document)
+        layer = explained(ready.table, explain, ready.drift)
+        folder = ready.store.folder(ready.bench.fingerprint()) / "report" / ready.table.network
+        pictures = table_pictures(folder, layer, ready.table.held_out)
+        return Result({**document, "explain": layer, "pictures": [str(path) for path in pictures]})
 
 
 def check(job: Job, progress: Progress = SILENT) -> Result:
@@ -174,7 +192,7 @@ def check(job: Job, progress: Progress = SILENT) -> Result:
     with traced(job, progress) as found:
         bench, store = found.benches.first, TableStore()
         with progress.step("checking the latency table"):
-            trust = check_table(found.blueprint, bench, store)
+            trust = check_table(found.blueprint, bench, store, progress)
         document = check_document(job, trust, bench.fingerprint(), store)
     return Result(document, 0 if trust.usable else TableError.exit_code)
 

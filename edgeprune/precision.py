@@ -27,8 +27,9 @@ from edgeprune.progress import Progress
 from edgeprune.pruning.compensate import compensate
 from edgeprune.pruning.fuse import fuse
 from edgeprune.pruning.slim import slim
-from edgeprune.shipping import quantization_images
+from edgeprune.shipping import QUANTIZATION_IMAGES
 from edgeprune.targets.target import find_target
+from edgeprune.training.images import Batch
 from edgeprune.units import LatencyBudget, format_ms, format_percent, parse_latency
 from edgeprune.verification.accuracy import engine_accuracy
 
@@ -175,14 +176,37 @@ def _tried(ready: Prepared, progress: Progress) -> Trial:
 
 
 def _accuracy(ready: Prepared, plan: WidthPlan, progress: Progress) -> float | None:
-    """Return the accuracy of the cut network's engine on training images that its scales were not drawn for."""
+    """Return the accuracy of the cut network's engine on training images that neither refitted nor quantized it."""
     data, seed = ready.subject.data, ready.job.seed
     if data is None:
         return None
     small = slim(ready.subject.model, plan)
-    images = [batch for batch, _ in data.calibration(CALIBRATION_IMAGES, seed)]
+    fitted, judge = divided(data.calibration(CALIBRATION_IMAGES + JUDGE_IMAGES, seed))
+    images = [x for x, _ in fitted]
     compensate(small, ready.subject.model, plan, images, seed=seed, progress=progress)
     exported = export_onnx(fuse(small, ready.graph.foldable), ready.graph.example_inputs).SerializeToString()
-    model = ready.bench.typed(exported, quantization_images(ready))
-    judge = [(x.numpy(), y.numpy()) for x, y in data.calibration(JUDGE_IMAGES, seed + 1)]
-    return engine_accuracy(ready.bench, model, judge, images=sum(len(y) for _, y in judge), progress=progress)
+    scales = np.concatenate([x.numpy() for x in images])[:QUANTIZATION_IMAGES] if ready.bench.quantizer else None
+    model = ready.bench.typed(exported, scales)
+    seen = [(x.numpy(), y.numpy()) for x, y in judge]
+    return engine_accuracy(ready.bench, model, seen, images=sum(len(y) for _, y in judge), progress=progress)
+
+
+def divided(drawn: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+    """Divide images that were drawn at once, so that none is in both parts: what refits and quantizes, what judges.
+
+    Args:
+        drawn: batches of (images, labels).
+
+    Returns:
+        `CALIBRATION_IMAGES` images, but half of what there is at most, in batches; and the others.
+    """
+    left = min(CALIBRATION_IMAGES, sum(len(y) for _, y in drawn) // 2)
+    fitted: list[Batch] = []
+    judge: list[Batch] = []
+    for x, y in drawn:
+        if left:
+            fitted.append((x[:left], y[:left]))
+        if len(y) > left:
+            judge.append((x[left:], y[left:]))
+        left = max(0, left - len(y))
+    return fitted, judge

@@ -27,7 +27,8 @@ from edgeprune.latency.rule import LONG
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import Trust, vetted
-from edgeprune.progress import Progress
+from edgeprune.latency.waiting import measured_when_quiet
+from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.importance import scores as importance
 from edgeprune.pruning.verify import verified
 from edgeprune.scoring import scored_by, values_of
@@ -148,9 +149,16 @@ def prepare(
         graph = blueprint.graph
         store = TableStore()
         trust = vetted(blueprint, benches.first, store, progress) if measure else None
-        table = fill(blueprint, benches, store, seed=job.seed, progress=progress)
+        table = fill(
+            blueprint,
+            benches,
+            store,
+            seed=job.seed,
+            doubted=trust is not None and trust.status == "faster",
+            progress=progress,
+        )
         bench = benches.first
-        dense = measured_now(bench, blueprint) if measure else None
+        dense = measured_now(bench, blueprint, progress) if measure else None
         steps.done("measure")
         with progress.step("scoring channels"):
             batches = subject.data.calibration(CALIBRATION_IMAGES, job.seed) if subject.data is not None else None
@@ -240,13 +248,15 @@ def subject_of(job: Job | TrainJob) -> Subject:
     )
 
 
-def measured_now(bench: Bench, blueprint: Blueprint) -> Measurement:
+def measured_now(bench: Bench, blueprint: Blueprint, progress: Progress = SILENT) -> Measurement:
     """Measure the dense network end to end.
 
     Raises:
         TableError: the device was too busy.
     """
-    dense = bench.measure({"dense": blueprint.at(WidthPlan.dense(blueprint.graph))}, LONG)["dense"]
+    model = blueprint.at(WidthPlan.dense(blueprint.graph))
+    with progress.step("measuring the dense network"):
+        dense = measured_when_quiet(bench, {"dense": model}, LONG, progress=progress)["dense"]
     if not dense.trusted:
         raise TableError(
             f"the dense network's latency can't be trusted: {dense.reason}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,13 +18,15 @@ from edgeprune.artifacts.samples import sample_inputs, torch_outputs, val_arrays
 from edgeprune.artifacts.subject import Network
 from edgeprune.artifacts.verifier import write_verifier
 from edgeprune.graph.plan import WidthPlan
-from edgeprune.latency.bench import LayerTimes, Reference, open_bench
+from edgeprune.latency.bench import Reference, open_bench
 from edgeprune.latency.rule import FINAL
 from edgeprune.latency.samples import Measurement
+from edgeprune.latency.waiting import measured_when_quiet
 from edgeprune.prepare import Prepared
 from edgeprune.progress import Progress
 from edgeprune.pruning.fuse import fuse
 from edgeprune.records import write_bytes
+from edgeprune.runtimes.base import LayerTime
 from edgeprune.verification.accuracy import engine_accuracy
 from edgeprune.verification.numerics import largest_difference
 
@@ -41,6 +44,7 @@ class Shipped:
         measured: latency of the engine.
         numerics: relative differences by name.
         accuracy: of the engine, None without data.
+        layers_factor: by which the times of the layers were multiplied, as they were counted, to add up to `measured`.
         report: what else is to be known of the engine and its measurement, such as how often it was built.
         quantization: what an int8 engine was made by and calibrated on; None for others.
     """
@@ -48,6 +52,7 @@ class Shipped:
     measured: Measurement
     numerics: dict[str, float | None]
     accuracy: float | None
+    layers_factor: float
     report: dict[str, str]
     quantization: dict[str, Any] | None = None
 
@@ -92,16 +97,23 @@ def ship(
             "onnx_vs_torch": largest_difference(reference_outputs(exported, inputs), expected),
             "engine_vs_torch": largest_difference(ready.bench.outputs(model, inputs), expected),
         }
-        measured = ready.bench.measure({"engine": model}, FINAL, reference)["engine"]
+        measured = measured_when_quiet(ready.bench, {"engine": model}, FINAL, reference, progress)["engine"]
         layers = ready.bench.layers({"engine": model})["engine"]
-    bundles.write_latency_csv(folder / "latency.csv", _layer_rows(ready, plan, layers))
+    bundles.write_latency_csv(folder / "latency.csv", _layer_rows(ready, plan, layers.shares_of(measured.median_ms)))
     data = ready.subject.data
     accuracy = (
         engine_accuracy(ready.bench, model, val_arrays(data), images=data.val_size, progress=progress)
         if data is not None
         else None
     )
-    return Shipped(measured, numerics, accuracy, layers.report, _quantization(ready, images))
+    return Shipped(
+        measured,
+        numerics,
+        accuracy,
+        layers.factor(measured.median_ms),
+        layers.report,
+        _quantization(ready, images),
+    )
 
 
 def quantization_images(ready: Prepared) -> np.ndarray | None:
@@ -129,13 +141,21 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def _layer_rows(ready: Prepared, plan: WidthPlan, layers: LayerTimes) -> list[dict[str, Any]]:
-    """Return a row a layer of the dense engine: dense and predicted time, and the shipped engine's measured time."""
+def _layer_rows(ready: Prepared, plan: WidthPlan, times: Sequence[LayerTime]) -> list[dict[str, Any]]:
+    """Return a row a layer of the dense engine: dense and predicted time, and the shipped engine's measured time.
+
+    The table's times are as they are where the dense network takes what it takes now.
+
+    Args:
+        ready: the dense network on its target.
+        plan: how it was cut.
+        times: of the shipped engine's primitives, as shares of its median.
+    """
     measured: dict[str | None, float] = {}
-    for time in layers.rows:
+    for time in times:
         found = next((row.name for row in ready.table.rows if not set(row.nodes).isdisjoint(time.nodes)), None)
         measured[found] = measured.get(found, 0.0) + time.us
-    dense = {row.name: us for row, us, _ in ready.table.layers(WidthPlan.dense(ready.graph).widths)}
+    dense = {row.name: us * ready.drift for row, us, _ in ready.table.layers(WidthPlan.dense(ready.graph).widths)}
     rows = []
     for row, predicted, source in ready.table.layers(plan.widths):
         cin, cout = (axis.width(plan.widths) for axis in row.axes)
@@ -146,14 +166,14 @@ def _layer_rows(ready: Prepared, plan: WidthPlan, layers: LayerTimes) -> list[di
                 "cin": cin,
                 "cout": cout,
                 "dense_us": round(dense[row.name], 3),
-                "predicted_us": round(predicted, 3),
+                "predicted_us": round(predicted * ready.drift, 3),
                 "measured_us": round(measured[row.name], 3) if row.name in measured else "",
                 "source": source,
             }
         )
     rest = {
         "layer": "(inserted by the runtime, unattributed)",
-        "predicted_us": round(ready.table.fixed_us, 3),
+        "predicted_us": round(ready.table.fixed_us * ready.drift, 3),
         "measured_us": round(measured.get(None, 0.0), 3),
     }
     return [*rows, dict.fromkeys(rows[0], "") | rest]

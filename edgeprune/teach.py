@@ -160,7 +160,7 @@ def _latency_cost(
     ) as bench:
         plain = Blueprint(model, trace(model, subject.example_inputs))
         # Once: a run that is resumed must go to the very share that it began with.
-        dense_ms = work.once("dense", lambda: {"dense_ms": measured_now(bench, plain).median_ms})["dense_ms"]
+        dense_ms = work.once("dense", lambda: {"dense_ms": measured_now(bench, plain, progress).median_ms})["dense_ms"]
         share = budget.of(dense_ms) / dense_ms
         if share >= 1:
             raise BudgetError(
@@ -171,8 +171,8 @@ def _latency_cost(
         wide = with_bypasses(model, subject.example_inputs, bypass)
         graph = trace(wide, subject.example_inputs)
         blueprint, store = Blueprint(wide, graph), TableStore()
-        vetted(blueprint, bench, store, progress)
-        table = fill(blueprint, bench, store, seed=job.seed, progress=progress)
+        doubted = vetted(blueprint, bench, store, progress).status == "faster"
+        table = fill(blueprint, bench, store, seed=job.seed, doubted=doubted, progress=progress)
     return share, LatencyCost(table, dense_ms)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import onnx
@@ -113,6 +114,8 @@ def test_the_bundle_is_what_the_result_says(demo: tuple[Path, pipeline.Result]) 
     rows = list(csv.DictReader((folder / "out" / "latency.csv").open()))
     predicted_ms = sum(float(row["predicted_us"]) for row in rows) / 1000
     assert predicted_ms == pytest.approx(found["latency_ms"]["predicted"], rel=0.05)
+    measured_ms = sum(float(row["measured_us"] or 0) for row in rows) / 1000
+    assert measured_ms == pytest.approx(found["latency_ms"]["measured"], rel=1e-3)  # rounded to 1 ns a row
     assert {row["source"] for row in rows} <= {"measured", "interpolated", "assumed", ""}
 
 
@@ -306,11 +309,26 @@ def test_another_strategy_makes_a_bundle_on_the_same_budget(tmp_path: Path, netw
 def test_profile_lists_every_layer(tmp_path: Path, network: str) -> None:
     found = pipeline.profile(job(tmp_path, network)).to_json()
     assert {"stem.0", "one.0", "one.3", "two.0", "two.3", "fc"} <= {layer["name"] for layer in found["layers"]}
+    layers_ms = sum(layer["ms"] for layer in found["layers"])
+    rest = (found["inserted"] + found["unexplained"]) * found["latency_ms"]["dense"]
+    assert layers_ms + rest == pytest.approx(found["latency_ms"]["dense"], rel=0.05)
+
+
+def test_profile_explains_and_draws_a_layer(tmp_path: Path, network: str) -> None:
+    found = pipeline.profile(job(tmp_path, network), explain="one.0").to_json()
+    times = {layer["name"]: layer["ms"] for layer in found["layers"]}
+    assert found["explain"]["us"][-1] == pytest.approx(1000 * times["one.0"], abs=1e-3)  # dense, as in the list
+    assert [Path(one).name for one in found["pictures"]] == ["one.0.svg", "predicted.svg"]
+    for one in found["pictures"]:
+        assert Path(one).is_relative_to(found["table"])
+        assert ElementTree.parse(one).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    with pytest.raises(InputError, match="did you mean 'one"):
+        pipeline.profile(job(tmp_path, network), explain="one.00")
 
 
 def test_the_stored_table_is_checked_before_it_is_used(tmp_path: Path, network: str, device: SimulatedBench) -> None:
     missing = pipeline.check(job(tmp_path, network))
-    assert (missing.exit_code, missing.content["status"]) == (8, "missing")
+    assert (missing.exit_code, missing.content["status"], missing.content["table"]) == (8, "missing", None)
     first = pipeline.profile(job(tmp_path, network)).content
     assert first["table_check"]["status"] == "missing"
     assert first["repetition"].startswith("Median over")

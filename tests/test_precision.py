@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune import cutting, pipeline, precision, prepare, shipping
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.job import Job
-from edgeprune.precision import EXACTNESS, Settled, Trial, preferred, settle
+from edgeprune.precision import EXACTNESS, Settled, Trial, divided, preferred, settle
 from edgeprune.progress import SILENT
 from edgeprune.replay import replay
 from edgeprune.runtimes.base import SessionSettings
@@ -38,6 +39,15 @@ def network(tmp_path: Path) -> str:
     path = tmp_path / "network.py"
     path.write_text("from tests.simulated import Wide\n\n\ndef wide():\n    return Wide()\n")
     return f"{path}:wide"
+
+
+@pytest.mark.parametrize(("count", "fitted"), [(1100, 512), (300, 150)])
+def test_what_judges_has_neither_refitted_nor_quantized(count: int, fitted: int) -> None:
+    numbers = torch.arange(count)
+    drawn = list(zip(numbers.float().split(64), numbers.split(64), strict=True))
+    for part, expected in zip(divided(drawn), (range(fitted), range(fitted, count)), strict=True):
+        for images in zip(*part, strict=True):
+            assert torch.cat(images).tolist() == list(expected)
 
 
 @pytest.mark.slow  # pytest -m slow tests/test_precision.py

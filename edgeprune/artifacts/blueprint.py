@@ -18,8 +18,9 @@ import torch
 from onnx import numpy_helper, shape_inference
 from torch import nn
 
+from edgeprune.artifacts.liveness import with_conditions
 from edgeprune.artifacts.onnx import OPSET, export_onnx
-from edgeprune.artifacts.tidy import drop_empty, drop_unused
+from edgeprune.artifacts.tidy import drop_empty, drop_unused, without_constants
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.layers import Axis, EngineNode
 from edgeprune.graph.plan import WidthPlan
@@ -47,7 +48,7 @@ class Blueprint:
     @cached_property
     def nodes(self) -> dict[str, EngineNode]:
         """The nodes of the dense network by name, in the order of execution."""
-        return _engine_nodes(self._dense.graph, self.graph)
+        return with_conditions(_engine_nodes(self._dense.graph, self.graph), self._dense.graph, self.graph)
 
     def at(self, plan: WidthPlan) -> bytes:
         """Return the network at `plan` as a serialized ONNX model; weights are those of the dense network."""
@@ -58,6 +59,8 @@ class Blueprint:
             shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
         except shape_inference.InferenceError:
             proto = self.exported(plan)
+        if not all(plan.widths.values()):
+            proto = without_constants(proto)
         return bytes(proto.SerializeToString())
 
     def exported(self, plan: WidthPlan) -> onnx.ModelProto:

@@ -11,7 +11,7 @@ import onnx
 import torch
 from torch import nn
 
-from edgeprune.artifacts.tidy import drop_unused, pool_globally, shrink_constants
+from edgeprune.artifacts.tidy import drop_unused, pool_globally, without_constants
 from edgeprune.errors import InputError
 from edgeprune.graph.inputs import eval_mode
 from edgeprune.quiet import quiet
@@ -66,12 +66,8 @@ def module_of_node(name: str) -> str:
 
 
 def _simplified(proto: onnx.ModelProto) -> onnx.ModelProto:
-    import onnxsim
-
     # Its own check is by absolute differences; whoever ships the model compares it with torch anyway.
-    with quiet():
-        result: onnx.ModelProto = onnxsim.simplify(proto, check_n=0)[0]
-    shrink_constants(result.graph)
+    result = without_constants(proto)
     name_after_modules(result.graph)
     return result
 

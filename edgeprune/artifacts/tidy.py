@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_JOINS = ("Add", "Sub", "Mul")
+from edgeprune.graph.layers import JOINS, PRODUCTS
+from edgeprune.quiet import quiet
 
 
 def pool_globally(graph: onnx.GraphProto) -> None:
@@ -53,7 +53,7 @@ def drop_empty(graph: onnx.GraphProto, emptied: Iterable[str]) -> None:
     for node in graph.node:
         if not any(name in empty for name in node.input):
             kept.append(node)
-        elif node.op_type in _PRODUCTS and (bias := _bias(node, stored)) is not None:
+        elif node.op_type in PRODUCTS and (bias := _bias(node, stored)) is not None:
             graph.initializer.append(numpy_helper.from_array(bias, node.output[0]))
         else:
             empty.update(node.output)
@@ -72,7 +72,8 @@ def _bias(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> np.ndarr
     outputs = weight.dims[0 if rows_first else 1]
     if outputs == 0:
         return None
-    bias = np.zeros(outputs, onnx.helper.tensor_dtype_to_np_dtype(weight.data_type))
+    # Where the layer has no bias, refitting gives it one; zeros would be folded away.
+    bias = np.full(outputs, 0.1, onnx.helper.tensor_dtype_to_np_dtype(weight.data_type))
     if len(node.input) > 2 and node.input[2]:
         bias = numpy_helper.to_array(stored[node.input[2]])
     return np.ascontiguousarray(bias.reshape(1, outputs, *[1] * (len(weight.dims) - 2)))
@@ -89,6 +90,19 @@ def _needed(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> list[onnx.No
     return found[::-1]
 
 
+def without_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model with what is known before it runs folded away, as in what is shipped; its nodes keep their names.
+
+    A product with constants goes into the weights beside it.
+    """
+    import onnxsim
+
+    with quiet():
+        folded: onnx.ModelProto = onnxsim.simplify(proto, check_n=0)[0]
+    shrink_constants(folded.graph)
+    return folded
+
+
 def shrink_constants(graph: onnx.GraphProto) -> None:
     """Leave broadcasting to the operator: store a constant once along the dimensions in which it does not change."""
     shapes = _shapes(graph)
@@ -96,7 +110,7 @@ def shrink_constants(graph: onnx.GraphProto) -> None:
     others: dict[str, list[tuple[int, ...] | None]] = {}
     for node in graph.node:
         for at, name in enumerate(node.input):
-            other = node.input[1 - at] if node.op_type in _JOINS else ""
+            other = node.input[1 - at] if node.op_type in JOINS else ""
             others.setdefault(name, []).append(shapes.get(other))
     for name, one in stored.items():
         if len(one.dims) < 3 or any(shape != tuple(one.dims) for shape in others.get(name, [None])):

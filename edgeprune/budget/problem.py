@@ -131,17 +131,23 @@ def _time_of(programme: Programme, graph: ChannelGraph, table: NetworkTable) -> 
     for row in table.rows:
         cin, cout = (axis.fix(closed) for axis in row.axes)
         names = sorted(set(cin.parts) | set(cout.parts))
+        gates = {name for name in row.groups if name in widths and widths[name][0] == 0}
+        if len(gates.union(names)) <= 2:  # with more, what other groups take away from the row is left out
+            names = sorted(gates.union(names))
         if not names:
-            time.constant += float(table.row_us(row, np.array(cin.fixed), np.array(cout.fixed)))
+            time.constant += float(table.row_us(row, np.array(cin.fixed), np.array(cout.fixed), {}))
         elif len(names) == 1:
             choices = widths[names[0]]
-            us = table.row_us(row, _counts(cin, names[0], choices), _counts(cout, names[0], choices))
+            us = table.row_us(
+                row, _counts(cin, names[0], choices), _counts(cout, names[0], choices), {names[0]: choices}
+            )
             time.add(programme.chosen(names[0]), us)
         elif len(names) == 2:
             one, other = names
             grid = {one: widths[one][:, None], other: widths[other][None, :]}
-            us = table.row_us(row, _grid_width(cin, grid), _grid_width(cout, grid))
-            time.add(programme.pair(one, other), us)
+            us = table.row_us(row, _grid_width(cin, grid), _grid_width(cout, grid), grid)
+            pair = programme.pair(one, other)
+            time.add(pair, np.broadcast_to(us, pair.shape))
         elif len(cout.parts) <= 1 and not set(cout.parts) & set(cin.parts):
             _many_in(programme, time, table, row, cin, cout)
         else:
@@ -163,7 +169,7 @@ def _many_in(programme: Programme, time: Terms, table: NetworkTable, row: CostRo
     outs = _counts(cout, name, programme.widths[name]) if name else np.array([cout.fixed])
     low, high = programme.range(cin)
     marks = np.linspace(low, high, _SLOPE_POINTS)
-    times = table.row_us(row, marks[:, None], outs[None, :])
+    times = table.row_us(row, marks[:, None], outs[None, :], {})
     slopes, starts = np.polyfit(marks - low, times, 1)
     if name is None:
         time.constant += float(starts[0])
@@ -179,8 +185,8 @@ def _linear(programme: Programme, time: Terms, table: NetworkTable, row: CostRow
     """Add a row whose input and output hold many groups (a concatenation, a norm after it): affine in each group."""
     widths = programme.widths
     low, high = ({name: one[end] for name, one in widths.items()} for end in (0, -1))
-    total = float(table.row_us(row, np.array(cin.width(high)), np.array(cout.width(high))))
-    least = float(table.row_us(row, np.array(cin.width(low)), np.array(cout.width(low))))
+    total = float(table.row_us(row, np.array(cin.width(high)), np.array(cout.width(high)), {}))
+    least = float(table.row_us(row, np.array(cin.width(low)), np.array(cout.width(low)), {}))
     names = sorted(set(cin.parts) | set(cout.parts))
     each = {name: cin.parts.get(name, 0) + cout.parts.get(name, 0) for name in names}
     reach = sum(each[name] * float(high[name] - low[name]) for name in names)

@@ -87,6 +87,7 @@ class _State:
     source: NetworkSource
     bench: Bench
     store: TableStore
+    progress: Progress = SILENT
     rounds: list[Round] = field(default_factory=list)
     sessions: list[dict[int, float]] = field(default_factory=list)
 
@@ -102,6 +103,7 @@ class _State:
             reference_of(self.table, self.source),
             beside={"near": self.source.at(near.plan)} if near else {},
             rule=LONG,
+            progress=self.progress,
         )
         session = {number: times["network"].engine.median_ms}
         if near:
@@ -184,7 +186,7 @@ def refine(
     Raises:
         BudgetError: the budget is under the floor.
     """
-    state = _State(table, source, bench, store)
+    state = _State(table, source, bench, store, progress)
     goal_ms = AIM * budget_ms
     with progress.step("closing the loop on the device", rounds) as step:
         for number in range(rounds):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.options import NetworkOptions, flag
+from edgeprune.cli.options import NetworkOptions, flag, value
 from edgeprune.cli.output import finish, running
 from edgeprune.errors import InputError
 from edgeprune.targets.target import find_target
@@ -18,7 +18,10 @@ from edgeprune.targets.target import find_target
 class ProfileOptions(NetworkOptions):
     """What `profile` takes: a network on a device, or what to do with the tables that are there."""
 
-    check: Annotated[bool, flag("--check", "Only say whether the stored table can be trusted; at most 30 s.")] = False
+    check: Annotated[
+        bool, flag("--check", "Only say whether the stored table can be trusted: 30 s, and a minute for quiet.")
+    ] = False
+    explain: Annotated[str | None, value("MODULE", "Show and draw what this module costs at each width.")] = None
     export_to: Annotated[
         Path | None, typer.Option("--export", metavar="DIR", help="Only write the stored tables into DIR.")
     ] = None
@@ -34,6 +37,8 @@ def profile(options: ProfileOptions) -> int:
     """
     if sum((options.check, options.export_to is not None, options.import_from is not None)) > 1:
         raise InputError("--check, --export and --import do one thing each", remedy="give one of them")
+    if options.explain and (options.check or options.export_to is not None or options.import_from is not None):
+        raise InputError("--explain shows a table that is measured", remedy="leave out --check, --export and --import")
     if options.export_to is not None or options.import_from is not None:
         return _share(options)
     job = options.job().checked()
@@ -42,7 +47,8 @@ def profile(options: ProfileOptions) -> int:
         from edgeprune.report.outcome import latency_means
 
         progress.say(latency_means(copies=find_target(job.target).copies))
-        result = pipeline.check(job, progress) if options.check else pipeline.profile(job, progress)
+        explain = options.explain or ""
+        result = pipeline.check(job, progress) if options.check else pipeline.profile(job, progress, explain)
     return finish(options, result)
 
 

@@ -7,6 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edgeprune.graph.conditions import ALWAYS, Condition
+
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""ONNX operators that multiply by weights."""
+
+JOINS = ("Add", "Sub", "Mul")
+"""ONNX operators that join two tensors, entry by entry."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -99,6 +107,8 @@ class EngineNode:
         size: shape of the first input without batch and channels.
         cin: channels of the first input.
         cout: channels of the first output.
+        lives: when there is something left to run, if only the addition of what has become a constant.
+        works: when it does all that it does in the dense network: of what it joins, nothing is a constant.
     """
 
     name: str
@@ -107,6 +117,8 @@ class EngineNode:
     size: tuple[int, ...]
     cin: Axis
     cout: Axis
+    lives: Condition = ALWAYS
+    works: Condition = ALWAYS
 
     def key(self, widths: Mapping[str, int], op: str = "") -> LayerKey:
         """Return what decides the node's time at `widths`; `op` names it together with what is fused behind it."""

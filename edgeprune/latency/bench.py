@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -46,6 +46,19 @@ class LayerTimes:
     rows: tuple[LayerTime, ...]
     engine: Measurement
     report: dict[str, str] = field(default_factory=dict)
+
+    def factor(self, engine_ms: float) -> float:
+        """Return an engine's time over the sum of the rows.
+
+        It is far from 1 where the layers were counted in another state of the machine: the engine's number is that of
+        its undisturbed inferences, the counters are means over all, and clocks of layers cost time.
+        """
+        return engine_ms * 1000 / max(sum(row.us for row in self.rows), 1e-9)
+
+    def shares_of(self, engine_ms: float) -> tuple[LayerTime, ...]:
+        """Return the rows as shares of an engine that takes `engine_ms`: they add up to it."""
+        factor = self.factor(engine_ms)
+        return tuple(replace(row, us=row.us * factor) for row in self.rows)
 
 
 @dataclass(frozen=True)

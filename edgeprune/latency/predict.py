@@ -11,11 +11,10 @@ import numpy as np
 from scipy.optimize import nnls
 
 from edgeprune.errors import TableError
-from edgeprune.graph.layers import Axis, EngineNode, LayerKey
-from edgeprune.latency.table import LatencyTable, NetworkRecord, Source
+from edgeprune.graph.conditions import ALWAYS, Condition, either, holds
+from edgeprune.graph.layers import JOINS, PRODUCTS, Axis, EngineNode, LayerKey
+from edgeprune.latency.table import LatencyTable, NetworkRecord, Row, Source
 
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_JOINS = ("Add", "Sub", "Mul")
 _FOLDS = 4
 
 
@@ -28,12 +27,14 @@ class CostRow:
         op: their operators.
         anchor: the node that does the work.
         joins: it joins two tensors, which is left to do where one of them has become a constant.
+        charged: when it costs anything; what other groups than its own may take away from it.
     """
 
     nodes: tuple[str, ...]
     op: str
     anchor: EngineNode
     joins: bool = False
+    charged: Condition = ALWAYS
 
     @property
     def name(self) -> str:
@@ -54,9 +55,20 @@ class CostRow:
         """Return what decides the row's time at `widths`."""
         return self.anchor.key(widths, self.op)
 
-    def runs(self, cin: Any, cout: Any) -> Any:
-        """Return where something is left to run, at channel counts `cin`, `cout` (numbers or arrays)."""
-        return (np.asarray(cout) > 0) & ((np.asarray(cin) > 0) | self.joins)
+    @property
+    def groups(self) -> frozenset[str]:
+        """The groups that its time depends on."""
+        return frozenset().union(*(axis.parts for axis in self.axes), *self.charged)
+
+    def runs(self, cin: Any, cout: Any, widths: Mapping[str, Any]) -> Any:
+        """Return where something is left to run.
+
+        Args:
+            cin: channels that come in, a number or an array.
+            cout: channels that go out.
+            widths: group -> width, numbers or arrays; groups that are left out have channels.
+        """
+        return (np.asarray(cout) > 0) & ((np.asarray(cin) > 0) | self.joins) & holds(self.charged, widths)
 
 
 @dataclass(frozen=True)
@@ -111,15 +123,22 @@ class NetworkTable:
     @cached_property
     def rows(self) -> tuple[CostRow, ...]:
         """The dense engine's primitives in the order of execution."""
-        return tuple(
-            CostRow(
-                row.nodes,
-                row.key.op,
-                anchor_of(row.nodes, self.nodes),
-                any(self.nodes[name].op in _JOINS for name in row.nodes if name in self.nodes),
-            )
-            for row in self.dense.rows
-        )
+        return tuple(self._row(row) for row in self.dense.rows)
+
+    def _row(self, row: Row) -> CostRow:
+        anchor = anchor_of(row.nodes, self.nodes)
+        members = [self.nodes[name] for name in row.nodes if name in self.nodes]
+        joins = [node for node in members if node.op in JOINS]
+        works = either(one.works for one in ([anchor, *joins] if anchor.op in PRODUCTS else joins or members))
+        left = either(one.lives for one in joins if one.op != "Mul")  # a factor always goes into weights
+        if not self._seen_folded(set(row.nodes), left, works):
+            works = either([works, left])
+        return CostRow(row.nodes, row.key.op, anchor, bool(joins), works)
+
+    def _seen_folded(self, nodes: set[str], left: Condition, works: Condition) -> bool:
+        """Whether a sum with constants was built in some networks, and its nodes were no primitive of any of them."""
+        built = [one for one in self.records if holds(left, one.widths) and not holds(works, one.widths)]
+        return bool(built) and not any(set(row.nodes) <= nodes for one in built for row in one.rows if row.nodes)
 
     def rows_of(self, group: str) -> list[CostRow]:
         """Return the rows whose time depends on a group's width."""
@@ -129,15 +148,15 @@ class NetworkTable:
     def _rows_by_group(self) -> dict[str, list[CostRow]]:
         found: dict[str, list[CostRow]] = {}
         for row in self.rows:
-            for name in {part for axis in row.axes for part in axis.parts}:
+            for name in row.groups:
                 found.setdefault(name, []).append(row)
         return found
 
-    def row_us(self, row: CostRow, cin: np.ndarray, cout: np.ndarray) -> np.ndarray:
-        """Return a row's microseconds at channel counts `cin`, `cout` (broadcast), as part of the whole engine."""
+    def row_us(self, row: CostRow, cin: np.ndarray, cout: np.ndarray, widths: Mapping[str, Any]) -> np.ndarray:
+        """Return a row's microseconds as part of the whole engine; see `CostRow.runs`."""
         staircase = self.table.staircase(row.family)
         assert staircase is not None, "the rows are those of the dense network, which is in the table"
-        return np.where(row.runs(cin, cout), staircase(cin, cout), 0.0) * self.scale
+        return np.where(row.runs(cin, cout, widths), staircase(cin, cout), 0.0) * self.scale
 
     @property
     def scale(self) -> float:
@@ -167,18 +186,26 @@ class NetworkTable:
 
     @cached_property
     def error(self) -> float:
-        """What 90 % of the held-out networks stayed within (four folds): 0.1 is a factor of 1.1, up or down."""
-        if len(self.records) < 2 * _FOLDS:
+        """What 90 % of the held-out networks stayed within: 0.1 is a factor of 1.1, up or down."""
+        if not self.held_out:
             return 0.25
-        errors: list[float] = []
+        ratios = np.array([predicted / measured for predicted, measured in self.held_out])
+        return float(np.quantile(np.maximum(ratios, 1 / ratios) - 1, 0.9))
+
+    @cached_property
+    def held_out(self) -> list[tuple[float, float]]:
+        """(Predicted, measured) ms of networks that the fit has not seen, in four folds; none where there are few."""
+        if len(self.records) < 2 * _FOLDS:
+            return []
+        found: list[tuple[float, float]] = []
         for fold in range(_FOLDS):
             held = [
                 record for at, record in enumerate(self.records) if at % _FOLDS == fold and record is not self.dense
             ]
             rest = NetworkTable(self.table.without(held), self.network, self.nodes)
-            ratios = rest.predict_ms([one.widths for one in held]) / np.array([one.engine_ms for one in held])
-            errors.extend(np.maximum(ratios, 1 / ratios) - 1)
-        return float(np.quantile(errors, 0.9))
+            predicted = rest.predict_ms([one.widths for one in held])
+            found += [(float(ms), one.engine_ms) for ms, one in zip(predicted, held, strict=True)]
+        return found
 
     @cached_property
     def _calibration(self) -> tuple[float, float]:
@@ -201,7 +228,7 @@ class NetworkTable:
             for at, member in enumerate(members):
                 row = self.rows[member]
                 cin[at], cout[at] = (axis.widths(many) for axis in row.axes)
-                runs[at] = row.runs(cin[at], cout[at])
+                runs[at] = row.runs(cin[at], cout[at], many)
             us[members] = np.where(runs, staircase(cin, cout), 0.0)
         return us
 
@@ -214,10 +241,10 @@ class NetworkTable:
 
     def _source(self, row: CostRow, widths: Mapping[str, int]) -> Source:
         key = row.key(widths)
-        return self.table.source(key) if row.runs(key.cin, key.cout) else "measured"  # nothing is left to run
+        return self.table.source(key) if row.runs(key.cin, key.cout, widths) else "measured"  # nothing is left to run
 
 
 def anchor_of(nodes: Sequence[str], known: Mapping[str, EngineNode]) -> EngineNode:
     """Return the node that does the work of a fused primitive: the one with weights, else the first."""
     found = [known[name] for name in nodes if name in known]
-    return next((node for node in found if node.op in _WEIGHTED), found[0])
+    return next((node for node in found if node.op in PRODUCTS), found[0])

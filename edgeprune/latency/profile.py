@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
@@ -26,6 +25,7 @@ from edgeprune.latency.predict import NetworkTable, anchor_of
 from edgeprune.latency.rule import SURVEY, Rule
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import NetworkRecord, Row
+from edgeprune.latency.waiting import when_quiet
 from edgeprune.progress import SILENT, Progress
 
 FREE_NETWORKS = 5
@@ -40,11 +40,6 @@ IMPLAUSIBLE = 0.2
 
 LAYERS_S = 1.0
 """For so long the layers of one network are timed."""
-
-PAUSE_S = 5.0
-"""A device that was too busy is left alone for so long before the second try, and longer before the third."""
-
-_TRIES = 3
 
 
 class NetworkSource(Protocol):
@@ -71,12 +66,26 @@ def signature_of(source: NetworkSource) -> str:
 
 
 def fill(
-    source: NetworkSource, bench: Bench | BenchGroup, store: TableStore, *, seed: int = 0, progress: Progress = SILENT
+    source: NetworkSource,
+    bench: Bench | BenchGroup,
+    store: TableStore,
+    *,
+    seed: int = 0,
+    doubted: bool = False,
+    progress: Progress = SILENT,
 ) -> NetworkTable:
     """Measure what the table lacks for this network, and return the network's part of it.
 
     What was measured before, by whatever run, is used; each network is on disk as soon as it was timed. The benches of
     a group share the work.
+
+    Args:
+        source: the network.
+        bench: where to measure.
+        store: where the measurements are kept.
+        seed: of the widths that are measured.
+        doubted: look also in a complete table for networks that do not fit the others, and time them again.
+        progress: where to show it.
 
     Raises:
         TableError: the machine was too busy for the dense network's measurement to be trusted.
@@ -96,7 +105,7 @@ def fill(
 
     def timing(plan: WidthPlan) -> Callable[[Bench], NetworkRecord]:
         model, reference = source.at(plan), reference_of(known(), source)
-        return lambda one: measure_network(source, plan, model, one, network, reference)
+        return lambda one: measure_network(source, plan, model, one, network, reference, progress)
 
     with progress.step("measuring the latency table", TOTAL_NETWORKS) as step:
         lacking = _lacking(source.graph, known(), seed)
@@ -109,7 +118,7 @@ def fill(
                     continue
                 table = store.add(table, record)
                 step.advance(note=f"network {len(known().records)} of {TOTAL_NETWORKS}: {record.engine_ms:.3g} ms")
-        again = implausible(known()) if lacking else []
+        again = implausible(known()) if lacking or doubted else []
         plans = [WidthPlan.from_scores(source.graph, {}, record.widths) for record in again]
         for record in benches.share([partial(timing, plan) for plan in plans], progress):
             table = store.add(table, record)
@@ -149,14 +158,20 @@ def reference_of(known: NetworkTable, source: NetworkSource) -> Reference | None
 
 
 def measure_network(
-    source: NetworkSource, plan: WidthPlan, model: bytes, bench: Bench, network: str, reference: Reference | None
+    source: NetworkSource,
+    plan: WidthPlan,
+    model: bytes,
+    bench: Bench,
+    network: str,
+    reference: Reference | None,
+    progress: Progress = SILENT,
 ) -> NetworkRecord:
     """Time one network, `model` at `plan`, end to end beside the dense one, and layer by layer in place.
 
     Raises:
         TableError: the machine was too busy for the measurement to be trusted.
     """
-    times = time_networks(bench, {"network": model}, reference, rule=SURVEY)["network"]
+    times = time_networks(bench, {"network": model}, reference, rule=SURVEY, progress=progress)["network"]
     return record_of(times, plan, source.nodes, network)
 
 
@@ -167,20 +182,22 @@ def time_networks(
     *,
     beside: Mapping[str, bytes] | None = None,
     rule: Rule | None = None,
+    progress: Progress = SILENT,
 ) -> dict[str, LayerTimes]:
     """Time networks as `Bench.layers` does; where the machine is too busy, wait and try again.
 
     Raises:
-        TableError: after three tries the machine was still too busy for the measurement to be trusted.
+        TableError: after a minute the machine was still too busy for the measurement to be trusted.
     """
-    for number in range(_TRIES):
-        time.sleep(PAUSE_S * number)
-        times = bench.layers(models, rule, LAYERS_S, reference, beside)
-        untrusted = [found.engine.reason for found in times.values() if not found.engine.trusted]
-        if not untrusted:
-            return times
+
+    def busy(found: Mapping[str, LayerTimes]) -> str:
+        return next((one.engine.reason for one in found.values() if not one.engine.trusted), "")
+
+    times, reason = when_quiet(lambda: bench.layers(models, rule, LAYERS_S, reference, beside), busy, progress)
+    if not reason:
+        return times
     raise TableError(
-        f"the measurement can't be trusted: {untrusted[0]}",
+        f"the measurement can't be trusted: {reason}",
         remedy="stop what else runs on the device (edgeprune doctor shows it), and run the same command again:"
         " what was timed is kept",
     )
@@ -189,20 +206,30 @@ def time_networks(
 def record_of(times: LayerTimes, plan: WidthPlan, nodes: Mapping[str, EngineNode], network: str) -> NetworkRecord:
     """Return what the table keeps of a network's times.
 
-    The layers' times are shares of the whole engine's: the per-layer clocks cost time, and run when the machine may be
-    faster or slower than it was for the engine.
+    The layers' times are shares of the whole engine's (`LayerTimes.factor` says why).
     """
     rows = []
     inserted = 0.0
-    share = times.engine.median_ms * 1000 / max(sum(found.us for found in times.rows), 1e-9)
-    for found in times.rows:
+    for found in times.shares_of(times.engine.median_ms):
         named = tuple(name for name in found.nodes if name in nodes)
         if not named:
-            inserted += found.us * share
+            inserted += found.us
             continue
         op = "+".join(nodes[name].op for name in named)
-        rows.append(Row(named, anchor_of(named, nodes).key(plan.widths, op), found.us * share))
-    return NetworkRecord(network, dict(plan.widths), times.engine.median_ms, times.engine.spread, tuple(rows), inserted)
+        rows.append(Row(named, anchor_of(named, nodes).key(plan.widths, op), found.us))
+    engine = times.engine
+    return NetworkRecord(
+        network,
+        dict(plan.widths),
+        engine.median_ms,
+        engine.spread,
+        tuple(rows),
+        inserted,
+        engine.p90_ms,
+        engine.min_ms,
+        len(engine.samples_ms),
+        engine.rounds,
+    )
 
 
 def _plan(number: int, graph: ChannelGraph, known: NetworkTable, seed: int) -> WidthPlan:
@@ -248,5 +275,6 @@ def group_cost(known: NetworkTable, graph: ChannelGraph, name: str, widths: np.n
     many = {group.name: np.array(group.channels) for group in graph} | {name: widths}
     total = np.zeros(len(widths))
     for row in known.rows_of(name):
-        total += known.row_us(row, *(axis.widths(many) for axis in row.axes))
+        cin, cout = (axis.widths(many) for axis in row.axes)
+        total += known.row_us(row, cin, cout, many)
     return total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgeprune.graph.conditions import holds
 from edgeprune.latency.predict import CostRow, NetworkTable
 
 WINDOW = 8
@@ -33,6 +34,8 @@ class LatencyCost:
         total = self._table.fixed_us
         slopes = dict.fromkeys(widths, 0.0)
         for number, row in enumerate(self._table.rows):
+            if not holds(row.charged, whole):
+                continue
             cin, cout = row.axes
             us, by_in, by_out = self._point(number, row, cin.width(whole), cout.width(whole))
             total += self._table.scale * us
@@ -49,7 +52,7 @@ class LatencyCost:
         if key not in self._known:
             staircase = self._table.table.staircase(row.key(self._full).family)
             most = [axis.width(self._full) for axis in row.axes]
-            if staircase is None or not row.runs(cin, cout):
+            if staircase is None or not row.runs(cin, cout, {}):
                 self._known[key] = (0.0, 0.0, 0.0)
             else:
                 ins, outs = _around(cin, most[0]), _around(cout, most[1])

@@ -99,6 +99,14 @@ class TableStore:
             for path in (folder / "networks.jsonl", self._decisions(fingerprint)):
                 append_lines(path, [line])
 
+    def rescale(self, fingerprint: Fingerprint, network: str, factor: float, reason: str) -> None:
+        """Put the network's records anew, all times `factor` times as long; what was decided by them is let go."""
+        with self._locked(fingerprint) as folder:
+            line = {"schema": RETIRED, "network": network, "reason": reason}
+            records = LatencyTable(fingerprint, tuple(self._read(fingerprint))).of(network)
+            append_lines(self._decisions(fingerprint), [line])
+            append_lines(folder / "networks.jsonl", [line, *(record.scaled(factor).to_json() for record in records)])
+
     def folder(self, fingerprint: Fingerprint) -> Path:
         """Return the folder of a fingerprint."""
         return self.root / fingerprint.digest

@@ -6,7 +6,7 @@ A record is one whole network that was built and timed: its latency end to end a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -41,6 +41,10 @@ class NetworkRecord:
         spread: relative spread of its samples.
         rows: per-layer times, measured in place.
         inserted_us: time in primitives that the runtime inserted (reorders, converts).
+        p90_ms: 90th percentile over all samples; None where it was not kept.
+        min_ms: the fastest sample, likewise.
+        samples: how many there were, likewise.
+        rounds: in how many rounds, likewise.
     """
 
     network: str
@@ -49,6 +53,22 @@ class NetworkRecord:
     spread: float
     rows: tuple[Row, ...]
     inserted_us: float
+    p90_ms: float | None = None
+    min_ms: float | None = None
+    samples: int | None = None
+    rounds: int | None = None
+
+    def scaled(self, factor: float) -> NetworkRecord:
+        """Return the record as of a machine on which everything takes `factor` times as long."""
+        rows = tuple(replace(row, us=row.us * factor) for row in self.rows)
+        return replace(
+            self,
+            rows=rows,
+            engine_ms=self.engine_ms * factor,
+            inserted_us=self.inserted_us * factor,
+            p90_ms=None if self.p90_ms is None else self.p90_ms * factor,
+            min_ms=None if self.min_ms is None else self.min_ms * factor,
+        )
 
     @property
     def layers_us(self) -> float:
@@ -63,6 +83,10 @@ class NetworkRecord:
             "widths": dict(self.widths),
             "engine_ms": self.engine_ms,
             "spread": self.spread,
+            "p90_ms": self.p90_ms,
+            "min_ms": self.min_ms,
+            "samples": self.samples,
+            "rounds": self.rounds,
             "inserted_us": self.inserted_us,
             "rows": [
                 {
@@ -96,6 +120,7 @@ class NetworkRecord:
             content["spread"],
             rows,
             content["inserted_us"],
+            *(content.get(name) for name in ("p90_ms", "min_ms", "samples", "rounds")),
         )
 
 

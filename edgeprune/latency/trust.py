@@ -2,8 +2,10 @@
 
 A table serves where its networks compare to each other as they did: how fast the machine is as a whole is measured
 again in every run, and all times are scaled by that. So a machine that is slower as a whole is told and not refused, up
-to a factor. Where the networks no longer compare as they did, twice in a row, either the table was measured at a bad
-moment or the machine has changed: what is to be used is then measured again.
+to a factor. One that is faster was disturbed when the table was measured, since what disturbs only ever adds time: the
+table takes the shorter times over, and what does not fit the rest is timed again. Where the networks no longer compare
+as they did, twice in a row, either the table was measured at a bad moment or the machine has changed: what is to be
+used is then measured again.
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ from edgeprune.latency.profile import NetworkSource, signature_of
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import LatencyTable, NetworkRecord
+from edgeprune.latency.waiting import measured_when_quiet
 from edgeprune.progress import SILENT, Progress
 from edgeprune.runtimes.registry import records
 from edgeprune.targets.target import Fingerprint
 from edgeprune.units import format_percent
 
 CHECK_S = 30.0
-"""The check takes no longer than this, building the networks included, where one inference is under a second."""
+"""On a quiet machine the check takes no longer than this, building the networks included, where one inference is under
+a second."""
 
 CHECK = Rule(warmup_s=0.2, rounds=8, rounds_max=8, retries=4)
 
@@ -91,31 +95,37 @@ class Trust:
 def vetted(source: NetworkSource, bench: Bench, store: TableStore, progress: Progress = SILENT) -> Trust:
     """Check what the store has of a network before it is used, and say what came of it.
 
-    A table that differs is checked once more, since a neighbour may have disturbed the check; one that still differs is
-    retired, for the caller to fill again.
+    A table that differs is checked once more, since a neighbour may have disturbed the check; one that still differs,
+    or whose times are more than twice those of now, is retired, for the caller to fill again.
 
     Raises:
         TableError: the machine runs in another state than the table's, or is too busy to tell.
     """
     with progress.step("checking the latency table"):
-        found = check_table(source, bench, store)
+        found = check_table(source, bench, store, progress)
         if found.status == "differs":
-            found = check_table(source, bench, store)
-    if found.status == "differs":
-        store.retire(bench.fingerprint(), signature_of(source), found.sentence)
-    if found.status in ("differs", "stale", "missing"):
-        again = "again " if found.status == "differs" else ""
+            found = check_table(source, bench, store, progress)
+    fingerprint, network = bench.fingerprint(), signature_of(source)
+    retired = found.status == "differs" or (found.status == "faster" and not found.usable)
+    if retired:
+        store.retire(fingerprint, network, found.sentence)
+    if retired or found.status in ("stale", "missing"):
+        again = "again " if retired else ""
         progress.say(f"Latency table: {found.sentence}; it is measured {again}now.")
         return found
+    if found.status == "faster" and found.factor is not None:
+        store.rescale(fingerprint, network, found.factor, found.sentence)
+        progress.say(f"Latency table: {found.sentence} than when it was measured; it takes the times of now over.")
+        return found
     progress.say(f"Latency table: {found.sentence}.")
-    return found.required(store, bench.fingerprint())
+    return found.required(store, fingerprint)
 
 
-def check_table(source: NetworkSource, bench: Bench, store: TableStore) -> Trust:
-    """Time a few networks of the stored table again, and compare.
+def check_table(source: NetworkSource, bench: Bench, store: TableStore, progress: Progress = SILENT) -> Trust:
+    """Time a few networks of the stored table again, and compare; a busy machine is waited for, as in a measurement.
 
     Raises:
-        TableError: the machine is too busy to tell.
+        TableError: the machine stayed too busy to tell.
     """
     fingerprint, network = bench.fingerprint(), signature_of(source)
     measured = store.load(fingerprint).of(network)
@@ -126,7 +136,7 @@ def check_table(source: NetworkSource, bench: Bench, store: TableStore) -> Trust
         f"network {number}": source.at(WidthPlan.from_scores(source.graph, {}, record.widths))
         for number, record in enumerate(chosen)
     }
-    found = list(bench.measure(models, CHECK).values())
+    found = list(measured_when_quiet(bench, models, CHECK, progress=progress).values())
     busy = next((one.reason for one in found if not one.trusted), None)
     if busy is not None:
         raise TableError(

@@ -22,6 +22,9 @@ _VARIABLES = {
     MEASURED: "--measured",
     LOCKED: "--locked",
 }
+_ALONE = (
+    "{--ink: #16191d; --faint: #a3aab3; --dense: #6b727b; --predicted: #8a4b08; --measured: #0b5cad; --locked: #7d828a}"
+)
 WIDTH_IN = 4.4
 _ROW_IN = 0.2
 _ABOVE_IN = 0.5
@@ -99,3 +102,8 @@ def as_svg(figure: Figure, name: str, title: str) -> str:
         text = text.replace(colour, f"var({variable})")
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     return re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+
+
+def alone(svg: str) -> bytes:
+    """Return an SVG element of a page as a file of its own, in the page's light colours."""
+    return svg.replace(">", f"><style>svg {_ALONE}</style>", 1).encode()

@@ -199,11 +199,14 @@ def rounds(networks: Sequence[Mapping[str, Any]], budget_ms: float) -> str:
         return as_svg(figure, "rounds", "Networks that the closed loop built and measured, against the budget")
 
 
-def staircases(curves: Sequence[Mapping[str, Any]]) -> str:
+def staircases(
+    curves: Sequence[Mapping[str, Any]], title: str = "What each width costs in the layers that became faster most"
+) -> str:
     """Draw what a width costs, one small picture a layer; a diamond where a network with that width was timed.
 
     Args:
         curves: `layer`, `widths`, `us`, `timed`, `width` (chosen), `of` (dense) each.
+        title: for those who hear the page.
     """
     from matplotlib.figure import Figure
 
@@ -223,10 +226,28 @@ def staircases(curves: Sequence[Mapping[str, Any]]) -> str:
             axes.set_xlim(0, curve["of"] * 1.03)
             axes.set_ylim(0, max(cost.values()) * 1.1)
             axes.tick_params(labelsize=8)
-        figure.supxlabel("output channels", fontsize=9)
+        figure.supxlabel(f"{curves[0].get('side', 'output')} channels", fontsize=9)
         figure.supylabel("microseconds", fontsize=9)
         figure.tight_layout()
-        return as_svg(figure, "staircases", "What each width costs in the layers that became faster most")
+        return as_svg(figure, "staircases", title)
+
+
+def held_out(networks: Sequence[tuple[float, float]]) -> str:
+    """Draw (predicted, measured) ms of networks that the fit had not seen, around the line where the two are equal."""
+    from matplotlib.figure import Figure
+
+    with style("held-out"):
+        figure = Figure(figsize=(WIDTH_IN, WIDTH_IN))
+        axes = figure.add_subplot()
+        predicted, measured = zip(*networks, strict=True)
+        most = 1.05 * max(*predicted, *measured)
+        axes.plot([0, most], [0, most], color=FAINT, linewidth=1)
+        axes.plot(predicted, measured, linestyle="none", marker="D", markersize=4, color=MEASURED)
+        axes.set(xlim=(0, most), ylim=(0, most), aspect="equal")
+        axes.set_xlabel("predicted, milliseconds")
+        axes.set_ylabel("measured, milliseconds")
+        figure.tight_layout()
+        return as_svg(figure, "held-out", "Networks that the fit had not seen: predicted and measured latency")
 
 
 def trained(histogram: Mapping[str, Any]) -> str:

@@ -31,6 +31,7 @@ FORMS: Mapping[str, Callable[[Any], str]] = {
     "bytes": format_bytes,
     "seconds": format_seconds,
     "whole": str,
+    "factor": lambda value: f"{value:.3g}",
     "tiny": lambda value: f"{value:.1e}",
 }
 """How numbers are written: name of a form -> function."""

@@ -98,7 +98,11 @@ def _before_and_after(document: Document) -> Table:
         column.justify = "right"
     latency, accuracy = document.get("latency_ms", {}), document.get("accuracy", {})
     after = latency.get("measured")
-    _add(table, "latency", latency.get("dense"), latency.get("predicted") if after is None else after, format_ms)
+    if latency.get("at_export") is None:
+        _add(table, "latency", latency.get("dense"), latency.get("predicted") if after is None else after, format_ms)
+    else:  # the dense network was not measured at this moment
+        _add(table, "latency, at export", latency.get("dense"), latency["at_export"], format_ms)
+        _add(table, "latency, now", None, after, format_ms)
     if accuracy.get("dense") is not None:
         engine = accuracy.get("engine")
         last = accuracy.get("pruned") if engine is None else engine

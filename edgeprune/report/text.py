@@ -106,6 +106,11 @@ def _profile(document: Document, verbose: bool) -> Lines:
     latency = document.get("latency_ms", {})
     if latency.get("dense") is not None:
         yield Text(f"Dense network: {format_ms(latency['dense'])}")
+    if document.get("inserted") is not None:
+        yield Text(
+            f"Not in the layers' rows: {format_percent(document['inserted'])} of it in what the runtime inserted"
+            f" (changes of layout or type), {format_percent(document['unexplained'])} that no layer explains."
+        )
     layers = sorted(document.get("layers", ()), key=lambda layer: -float(layer["ms"]))
     if layers:
         total = sum(layer["ms"] for layer in layers)
@@ -117,10 +122,38 @@ def _profile(document: Document, verbose: bool) -> Lines:
         yield table
         if len(layers) > WIDTHS_SHOWN and not verbose:
             yield Text(f"{len(layers) - WIDTHS_SHOWN} layers not shown (--verbose shows all)")
+    if document.get("explain"):
+        yield from _staircase(document["explain"])
+    for picture in document.get("pictures", ()):
+        yield Text(f"Picture: {picture}")
     if document.get("table"):
         yield Text(f"Kept in {document['table']}")
     yield from repetition(document)
     yield Text(meaning_of(document), style="dim")
+
+
+def _staircase(layer: Document) -> Lines:
+    """Render what a layer costs at each width, by its steps."""
+    if not layer["steps"]:
+        yield Text(f"{layer['layer']} ({layer['op']}) takes {format_ms(layer['us'][0] / 1000)}; no width changes it.")
+        return
+    where = "" if layer["group"] == layer["layer"] else f", which {layer['group']} decides"
+    yield Text(f"{layer['layer']} ({layer['op']}) over its {layer['side']} channels{where}; the rest is dense:")
+    table = Table("channels", "time", "known", "in place of", "which cost up to", box=SIMPLE_HEAD)
+    table.columns[0].justify = table.columns[1].justify = table.columns[4].justify = "right"
+    for one in layer["steps"]:
+        narrower = one["width"] - one["least"]
+        table.add_row(
+            str(one["width"]),
+            format_ms(one["us"] / 1000),
+            one["source"],
+            f"{one['least']} to {one['width'] - 1}" if narrower > 1 else f"{one['least']}" if narrower else "",
+            format_ms(one["dearest_us"] / 1000) if narrower else "",
+        )
+    yield table
+    timed = ", ".join(map(str, layer["timed"]))
+    yield Text(f"Networks were timed with {timed} of {layer['of']} channels.")
+    yield Text("A width that is no step costs what the next wider step does, within 2 %, or more.")
 
 
 def _check(document: Document, verbose: bool) -> Lines:
@@ -130,7 +163,8 @@ def _check(document: Document, verbose: bool) -> Lines:
         yield Text(f"- {format_ms(network['table'])} in the table, {format_ms(network['now'])} now")
     if document["networks_ms"]:
         yield Text(f"Repetition: {document['repetition']}", style="dim")
-    yield Text(f"Kept in {document['table']}")
+    if document.get("table"):
+        yield Text(f"Kept in {document['table']}")
 
 
 def _tables(document: Document, verbose: bool) -> Lines:

@@ -13,6 +13,7 @@ from edgeprune.errors import EdgePruneError
 from edgeprune.latency.bench import Bench
 from edgeprune.latency.rule import FINAL
 from edgeprune.latency.samples import Measurement
+from edgeprune.latency.waiting import measured_when_quiet
 from edgeprune.progress import Progress
 from edgeprune.training.data import Data, load_data
 from edgeprune.units import parse_shape
@@ -52,7 +53,7 @@ def recheck(folder: Path, manifest: Mapping[str, Any], bench: Bench, progress: P
         numerics: dict[str, float | None] = {
             "engine_vs_torch": largest_difference(bench.outputs(model, inputs), expected)
         }
-        measured = bench.measure({"engine": model}, FINAL)["engine"]
+        measured = measured_when_quiet(bench, {"engine": model}, FINAL, progress=progress)["engine"]
     data = data_of(manifest, progress)
     accuracy = (
         engine_accuracy(bench, model, val_arrays(data), images=data.val_size, progress=progress) if data else None

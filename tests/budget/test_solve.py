@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ class Costs:
         self.fixed_us = 2.0
         self._costs = costs
 
-    def row_us(self, row: CostRow, cin: np.ndarray, cout: np.ndarray) -> np.ndarray:
+    def row_us(self, row: CostRow, cin: np.ndarray, cout: np.ndarray, widths: Any = None) -> np.ndarray:
         base, slope, both = self._costs[row.name]
         return np.asarray(base + slope * cout + both * cin * np.ceil(cout / 2))
 

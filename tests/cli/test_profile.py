@@ -20,17 +20,37 @@ PROFILE = {
         {"name": "head", "kind": "Gemm", "ms": 3.0, "source": "measured"},
     ],
     "table": "tables/x",
+    "inserted": 0.01,
+    "unexplained": 0.005,
+    "explain": {
+        "layer": "head",
+        "op": "Gemm",
+        "group": "stem",
+        "side": "input",
+        "of": 4,
+        "timed": [1, 4],
+        "steps": [
+            {"width": 4, "us": 40.0, "source": "measured", "least": 2, "dearest_us": 50.0},
+            {"width": 1, "us": 9.0, "source": "measured", "least": 1, "dearest_us": 9.0},
+        ],
+    },
+    "pictures": ["tables/x/report/head.svg"],
 }
 
 
 def test_one_call_with_the_job(pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]) -> None:
     pipeline.answer = lambda: FakeResult(PROFILE)
-    assert run(["profile", "demo", "--target", "openvino", "--threads", "1"]) == 0
-    ((verb, (job, _)),) = pipeline.calls
-    assert (verb, job) == ("profile", Job("demo", "openvino", threads=1))
+    assert run(["profile", "demo", "--target", "openvino", "--threads", "1", "--explain", "head"]) == 0
+    ((verb, (job, _, explain)),) = pipeline.calls
+    assert (verb, job, explain) == ("profile", Job("demo", "openvino", threads=1), "head")
     shown = capsys.readouterr().out
     assert shown.index("head") < shown.index("stem"), "the slowest layer comes first"
     assert "75.0 %" in shown, "3 ms of 4 ms"
+    assert "1.0 % of it in what the runtime inserted (changes of layout or type), 0.5 % that no layer" in shown
+    assert "head (Gemm) over its input channels, which stem decides; the rest is dense:" in shown
+    rows = [line.split() for line in shown.splitlines() if line.strip().endswith("us") or " 4 " in line]
+    assert ["4", "40", "us", "measured", "2", "to", "3", "50", "us"] in rows
+    assert "Picture: tables/x/report/head.svg" in shown
 
 
 def test_a_check_runs_alone(pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from edgeprune.errors import InputError, MissingError
-from edgeprune.latency.bench import Bench, examine, open_bench
+from edgeprune.latency.bench import Bench, LayerTimes, examine, open_bench
 from edgeprune.latency.rule import Rule
+from edgeprune.runtimes.base import LayerTime
 from edgeprune.targets.devices import open_device
 from tests.onnx_models import residual, scale_and_shift
+from tests.simulated import measurement
 
 QUICK = Rule(warmup_s=0.01, steady_tolerance=0.5, samples_min=2, round_s=0.01, rounds=2, retries=1)
 
@@ -41,6 +43,13 @@ def test_times_layers_of_every_model(bench: Bench) -> None:
     for times in found.values():
         assert "layer1.0.conv2" in {node for row in times.rows for node in row.nodes}
         assert times.engine.median_ms > 0
+
+
+def test_layers_are_shares_of_the_engine() -> None:
+    """The clocks counted 40 us where the undisturbed engine takes 20 us: each layer is half of what was counted."""
+    times = LayerTimes((LayerTime(("a",), "Convolution", 10.0), LayerTime((), "Reorder", 30.0)), measurement(0.02))
+    assert times.factor(0.02) == 0.5
+    assert [(row.nodes, row.us) for row in times.shares_of(0.02)] == [(("a",), 5.0), ((), 15.0)]
 
 
 def test_what_others_are_timed_beside_is_quantized_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from edgeprune.artifacts.blueprint import Blueprint
+from edgeprune.budget.problem import formulate
+from edgeprune.budget.solve import solve
 from edgeprune.errors import TableError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
-from edgeprune.latency import profile
+from edgeprune.latency import profile, waiting
 from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import fill, group_cost, reference_of, useful_widths
@@ -130,8 +132,43 @@ def test_networks_are_timed_beside_the_dense_one_alone(blueprint: Blueprint, tab
 def test_a_busy_device_is_given_up_on_and_leaves_the_table_alone(
     blueprint: Blueprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(profile, "PAUSE_S", 0.0)
+    monkeypatch.setattr(waiting, "PATIENCE_S", 0.0)
     store = TableStore(tmp_path)
     with pytest.raises(TableError, match="can't be trusted: a test made it busy"):
         fill(blueprint, SimulatedBench(trusted=False), store)  # type: ignore[arg-type]
     assert not list(tmp_path.rglob("networks.jsonl"))
+
+
+class Gated(nn.Module):
+    """Conv 3 -> 32, a gate 32 -> 8 -> 32 of its pooled channels, conv 32 -> 16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 32, 3, padding=1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.reduce = nn.Conv2d(32, 8, 1)
+        self.widen = nn.Conv2d(8, 32, 1)
+        self.last = nn.Conv2d(32, 16, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x).relu()
+        return self.last(x * self.widen(self.reduce(self.pool(x)).relu()).sigmoid())
+
+
+def test_what_hangs_on_a_gate_costs_nothing_without_it(tmp_path: Path) -> None:
+    """Each node of the gate's, pool and product included, costs 0.2 us or more on this device; it has seven of them."""
+    model = Gated().eval()
+    gated = Blueprint(model, trace(model, torch.zeros(1, 3, 8, 8)))
+    table = fill(gated, SimulatedBench(), TableStore(tmp_path))  # type: ignore[arg-type]
+    widths = {**table.dense.widths, "reduce": 0}
+    charged = {row.name for row, us, _ in table.layers(widths) if us > 0}
+    assert charged == {"conv", "relu", "last"}
+    real = SimulatedBench().measure({"x": gated.at(WidthPlan.from_scores(gated.graph, {}, {"reduce": 0}))})["x"]
+    assert table.predict(widths).ms == pytest.approx(real.median_ms, rel=0.03)
+    choices = {group.name: group.possible for group in gated.graph.cuttable}
+    values = {
+        name: (np.arange(one.max() + 1) if name != "reduce" else -np.arange(9.0)) for name, one in choices.items()
+    }
+    solution = solve(formulate(gated.graph, table, choices, values), 1e6)  # all is best whole, but for the gate
+    assert solution.widths == {"conv": 32, "reduce": 0}
+    assert solution.cost_us == pytest.approx(table.predict(widths).ms * 1000)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.errors import TableError
 from edgeprune.graph.trace import trace
+from edgeprune.latency import waiting
 from edgeprune.latency.profile import fill
 from edgeprune.latency.rule import SURVEY
 from edgeprune.latency.store import TableStore
@@ -117,7 +118,8 @@ def test_another_precision_is_another_table_and_not_a_stale_one(blueprint: Bluep
     assert found.status == "missing"
 
 
-def test_a_busy_device_cannot_tell(blueprint: Blueprint, store: TableStore) -> None:
+def test_a_busy_device_cannot_tell(blueprint: Blueprint, store: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "PATIENCE_S", 0.0)
     with pytest.raises(TableError, match="can't be checked: a test made it busy"):
         check_table(blueprint, OpenVINO(trusted=False), store)  # type: ignore[arg-type]
 
@@ -146,6 +148,31 @@ def test_what_differs_twice_is_measured_again(
     assert len(new.records) == len(old.records)
     assert new.dense.engine_ms - old.dense.engine_ms == pytest.approx(0.030, rel=0.1)  # 35 us a run for the 5 before
     assert check_table(blueprint, bench, store).status == "matches"  # type: ignore[arg-type]
+
+
+def test_a_table_that_was_measured_in_a_busy_hour_takes_shorter_times_over(
+    blueprint: Blueprint, tmp_path: Path
+) -> None:
+    store, bench = TableStore(tmp_path), OpenVINO(slowdown=1 / 1.6)
+    old = fill(blueprint, bench, store)  # type: ignore[arg-type]
+    key = {"network": old.network, "budget_ms": 1.0}
+    store.decide(bench.fingerprint(), key, {"plan": "by the old times"})
+    assert vetted(blueprint, bench, store).sentence == "this machine is 1.6x faster"  # type: ignore[arg-type]
+    assert store.decision(bench.fingerprint(), key) is None
+    new = fill(blueprint, bench, store, doubted=True)  # type: ignore[arg-type]
+    for before, after in zip(old.records, new.records, strict=True):
+        assert after.widths == before.widths
+        assert (after.engine_ms, after.p90_ms) == pytest.approx((before.engine_ms / 1.6, before.p90_ms / 1.6))
+        assert (after.samples, after.rounds) == (before.samples, before.rounds) == (1, 1)
+        assert after.layers_us == pytest.approx(before.layers_us / 1.6, rel=1e-3)  # 1 ns a row
+    assert check_table(blueprint, bench, store).status == "matches"  # type: ignore[arg-type]
+
+
+def test_a_machine_more_than_twice_as_fast_measures_again(blueprint: Blueprint, tmp_path: Path) -> None:
+    store, bench = TableStore(tmp_path), OpenVINO(slowdown=1 / 2.1)
+    fill(blueprint, bench, store)  # type: ignore[arg-type]
+    assert vetted(blueprint, bench, store).sentence == "this machine is 2.1x faster"  # type: ignore[arg-type]
+    assert not store.load(bench.fingerprint()).records
 
 
 def test_a_check_that_was_disturbed_is_made_again(

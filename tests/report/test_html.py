@@ -12,6 +12,7 @@ import pytest
 from edgeprune.artifacts.contents import read_manifest, write_manifest
 from edgeprune.errors import InputError
 from edgeprune.records import write_json
+from edgeprune.report.facts import EVIDENCE
 from edgeprune.report.html import comparison, page
 from edgeprune.units import format_bytes, format_count, format_ms, format_percent, format_seconds
 from tests.report.pages import Page
@@ -25,6 +26,7 @@ WRITTEN = {
     "bytes": format_bytes,
     "seconds": format_seconds,
     "whole": lambda value: f"{value:d}",
+    "factor": lambda value: f"{value:.3g}",
     "tiny": lambda value: f"{value:.1e}",
 }
 
@@ -57,6 +59,18 @@ def test_every_number_on_the_page_is_the_bundle_s(bundle: Path) -> None:
         value = stored(bundle, one.place)
         assert float(one.value) == value, one.place
         assert one.text == WRITTEN[one.form](int(value) if one.form == "whole" else value), one.place
+
+
+def test_layers_that_were_counted_in_another_state_are_told(bundle: Path, tmp_path: Path) -> None:
+    assert "far from 1" not in (bundle / "report.html").read_text()
+    folder = changed(bundle, tmp_path / "disturbed")
+    evidence = json.loads((folder / "evidence.json").read_text())
+    write_json(folder / "evidence.json", EVIDENCE, {**evidence, "layers_factor": 0.5156})
+    manifest = {name: value for name, value in read_manifest(bundle).items() if name not in ("schema", "files")}
+    write_manifest(folder, manifest)
+    said = page(folder)
+    assert ">0.516</" in said
+    assert "far from 1" in said
 
 
 def test_every_number_of_the_table_is_on_the_page(bundle: Path) -> None:

@@ -46,6 +46,17 @@ def test_what_is_to_be_known_of_an_engine_and_what_its_latency_means() -> None:
     assert "Engine:" not in shown({**EXPORTED, "engine": {}})
 
 
+def test_a_verification_compares_times_of_one_moment() -> None:
+    """The dense network was timed at the export: what the engine takes now is not divided by that."""
+    latency = {"budget": 6.0, "dense": 10.0, "at_export": 5.7, "measured": 7.0, "p90": 7.5}
+    text = shown({**EXPORTED, "schema": "edgeprune.verify/1", "latency_ms": latency})
+    rows = [line.split() for line in text.splitlines() if "latency," in line]
+    assert rows == [
+        ["latency,", "at", "export", "10", "ms", "5.7", "ms", "-43.0", "%"],
+        ["latency,", "now", "7", "ms"],
+    ]
+
+
 def test_without_data_no_accuracy_is_shown() -> None:
     nothing = {"dense": None, "pruned": None, "engine": None}
     assert "ccuracy" not in shown({**EXPORTED, "accuracy": nothing})
