@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +22,8 @@ import torch
 from edgeprune.errors import InputError, MissingError
 from edgeprune.training.folders import ImageFolders
 from edgeprune.training.images import ALL, Augmentation, Batch, ImageArrays, Normalisation, Share
-from edgeprune.usercode import call_function, is_function_name
+from edgeprune.training.loaders import open_loaders
+from edgeprune.usercode import is_function_name
 
 _KEYS = ("x_train", "y_train", "x_val", "y_val")
 DIGITS_NORMALISATION = Normalisation((0.305,), (0.324,))
@@ -94,7 +94,7 @@ def load_data(
         given = mean is not None or std is not None
         data: Data = _digits(normalisation if given else DIGITS_NORMALISATION, input_shape)
     elif is_function_name(text):
-        data = _open_loaders(text, normalisation, seed)
+        data = open_loaders(text, normalisation, seed)
     elif Path(text).is_dir():
         data = ImageFolders(Path(text), input_shape, normalisation)
     elif Path(text).is_file():
@@ -207,108 +207,3 @@ def _digits(normalisation: Normalisation, input_shape: Sequence[int]) -> ImageAr
         augmentation=Augmentation(shift=4, mirror=False),
         digest=hashlib.sha256(images.tobytes() + labels.astype(np.int64).tobytes()).hexdigest(),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Loaders:
-    """Two loaders from the user's own code: sized iterables of (images, labels), as torch's DataLoader is.
-
-    They batch, vary and normalise by themselves, so batch size and `augment` are theirs, and calibration images are
-    varied if training images are. What they draw from torch's global generator is the same for the same
-    (seed, epoch), because the training loop seeds that generator at the start of each epoch.
-    """
-
-    name: str
-    train: Any
-    val: Any
-    classes: int
-    train_size: int
-    val_size: int
-    digest: str
-
-    @property
-    def description(self) -> str:
-        return f"{self.name}: {self.train_size} training and {self.val_size} validation images, {self.classes} classes"
-
-    def train_steps(self, batch_size: int) -> int:
-        return len(self.train)
-
-    def train_batches(
-        self, batch_size: int, epoch: int, seed: int, augment: bool = True, share: Share = ALL
-    ) -> Iterator[Batch]:
-        for images, labels in self.train:
-            part = share.part(len(labels))
-            yield images[part], labels[part]
-
-    def val_batches(self, batch_size: int) -> Iterator[Batch]:
-        yield from self.val
-
-    def calibration(self, images: int, seed: int) -> list[Batch]:
-        batches: list[Batch] = []
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            for x, y in self.train:
-                batches.append((x[:images], y[:images]))
-                images -= len(y)
-                if images <= 0:
-                    break
-        return batches
-
-
-def _open_loaders(text: str, normalisation: Normalisation, seed: int) -> Loaders:
-    if normalisation != Normalisation():
-        raise InputError(
-            f"mean or std is given, and {text} returns images that are numbers already",
-            remedy="leave out --mean and --std, and normalise in the function",
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        found = call_function(text)
-        if not isinstance(found, tuple | list) or len(found) != 2:
-            raise InputError(
-                f"{text} returned {type(found).__name__}, not two loaders", remedy="return (training, validation)"
-            )
-        for loader in found:
-            if not hasattr(loader, "__len__") or not hasattr(loader, "__iter__"):
-                raise InputError(
-                    f"{text} returned a {type(loader).__name__}, which has no length or cannot be iterated over",
-                    remedy="return two DataLoaders over datasets of known size, or two lists of batches",
-                )
-        train, val = found
-        batch = _checked_batch(text, next(iter(train), None))
-        # All of it is read once, here: sizes and classes are then known, and a bad batch shows before anything is cut.
-        labels = torch.cat([_checked_batch(text, batch)[1] for batch in val] or [_checked_batch(text, None)[1]])
-    return Loaders(
-        name=text,
-        train=train,
-        val=val,
-        classes=int(max(labels.max(), batch[1].max())) + 1,
-        train_size=_size(train, len(batch[1])),
-        val_size=len(labels),
-        digest=hashlib.sha256(Path(text.rpartition(":")[0]).read_bytes()).hexdigest(),
-    )
-
-
-def _size(loader: Any, batch_size: int) -> int:
-    """Return the images in a loader: exactly where it names its dataset, else as if all batches were like the first."""
-    dataset = getattr(loader, "dataset", None)
-    return len(dataset) if dataset is not None else len(loader) * batch_size
-
-
-def _checked_batch(text: str, batch: Any) -> Batch:
-    """Return `batch` if it is (float images (N, C, H, W), int64 labels (N,)); else say what it is."""
-    if batch is None:
-        raise InputError(f"{text} returned a loader without a batch", remedy="return two loaders that hold images")
-    if (
-        not isinstance(batch, tuple | list)
-        or len(batch) != 2
-        or not all(isinstance(part, torch.Tensor) for part in batch)
-    ):
-        raise InputError(f"{text} has a batch that is no pair of tensors", remedy="yield (images, labels)")
-    images, labels = batch
-    if not images.is_floating_point() or labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise InputError(
-            f"{text} has a batch of {images.dtype} {tuple(images.shape)} and {labels.dtype} {tuple(labels.shape)}",
-            remedy="yield float32 images (N, C, H, W) and int64 labels (N,)",
-        )
-    return images, labels
