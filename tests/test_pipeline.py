@@ -22,9 +22,10 @@ import edgeprune
 from edgeprune import api, cutting, decision, pipeline, prepare, shipping
 from edgeprune.errors import BudgetError, InputError, TableError
 from edgeprune.job import Job
-from edgeprune.progress import SILENT, Silent
+from edgeprune.progress import SILENT
 from edgeprune.training.demo import demo_model
 from edgeprune.units import parse_latency
+from tests.listening import Listening
 from tests.simulated import SimulatedBench, Wide, measurement
 
 
@@ -137,15 +138,10 @@ def test_a_miss_is_planned_again_and_said(tmp_path: Path, network: str, device: 
         return usual(models, rule)
 
     device.measure = measure  # type: ignore[method-assign]
-    said: list[str] = []
-
-    class Listening(Silent):
-        def say(self, line: str) -> None:
-            said.append(line)
-
-    result = pipeline.export(job(tmp_path, network), Listening())
+    progress = Listening()
+    result = pipeline.export(job(tmp_path, network), progress)
     assert result.exit_code == 0
-    assert any("planning again for 97%" in line for line in said)
+    assert any("planning again for 97%" in line for line in progress.said)
 
 
 def test_a_miss_that_no_tighter_plan_can_mend_is_shipped_as_a_miss(

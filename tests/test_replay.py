@@ -15,10 +15,10 @@ import torch
 from edgeprune.artifacts.contents import write_manifest
 from edgeprune.errors import InputError
 from edgeprune.pipeline import Result
-from edgeprune.progress import Silent
 from edgeprune.replay import _code, replay
 from edgeprune.report.differences import Difference
 from edgeprune.report.facts import Facts
+from tests.listening import Listening
 from tests.simulated import SimulatedBench
 from tests.test_pipeline import simulate
 
@@ -29,14 +29,6 @@ def device(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simul
     shutil.copytree(made, tmp_path / "made")
     monkeypatch.chdir(tmp_path / "made")
     return simulate(monkeypatch, tmp_path / "made" / "tables")
-
-
-class Listening(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.said.append(line)
 
 
 def test_an_untouched_bundle_is_made_again_without_a_difference(device: SimulatedBench) -> None:

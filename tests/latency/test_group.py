@@ -18,8 +18,8 @@ from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.group import BenchGroup
 from edgeprune.latency.profile import TOTAL_NETWORKS, fill
 from edgeprune.latency.store import TableStore
-from edgeprune.progress import Silent
 from edgeprune.targets.target import Fingerprint
+from tests.listening import Listening
 from tests.simulated import SimulatedBench, Wide
 
 
@@ -73,19 +73,13 @@ def test_two_devices_measure_at_the_same_time(blueprint: Blueprint, tmp_path: Pa
 def test_the_loss_of_one_loses_nothing(blueprint: Blueprint, tmp_path: Path, lost: int) -> None:
     boards = [Board(name="a"), Board(name="b")]
     boards[lost].lost_at = 3
-    said: list[str] = []
-
-    class Listening(Silent):
-        def say(self, line: str) -> None:
-            said.append(line)
-
-    group = BenchGroup(boards)
-    fill(blueprint, group, TableStore(tmp_path), progress=Listening())
+    group, progress = BenchGroup(boards), Listening()
+    fill(blueprint, group, TableStore(tmp_path), progress=progress)
     found = plans(tmp_path, boards[0])
     assert len(found) == TOTAL_NETWORKS
     assert boards[lost].built == 3
     assert group.first is boards[1 - lost]
-    assert said == [f"going on without {boards[lost].name}: the agent on {boards[lost].name} went away"]
+    assert progress.said == [f"going on without {boards[lost].name}: the agent on {boards[lost].name} went away"]
 
 
 def test_the_loss_of_all_keeps_what_there_is_and_the_next_run_does_the_rest(

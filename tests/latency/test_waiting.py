@@ -8,7 +8,7 @@ from edgeprune.latency import waiting
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.waiting import measured_when_quiet
-from edgeprune.progress import Silent
+from tests.listening import Listening
 from tests.simulated import SimulatedBench, measurement
 
 BUSY = "only 1 of 6 rounds were quiet, 8 are needed: other programs kept 0.4 cores busy"
@@ -46,14 +46,6 @@ class Burst(SimulatedBench):
 
 
 UNTRUSTED = {"trusted": False, "reason": BUSY}
-
-
-class Listening(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.said.append(line)
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from edgeprune.errors import DeviceError, MissingError
-from edgeprune.progress import Silent
 from edgeprune.targets import ssh_failures
 from edgeprune.targets.address import Address
 from edgeprune.targets.device import Device
@@ -24,6 +23,7 @@ from edgeprune.targets.packing import packed_agent, starter
 from edgeprune.targets.peer import Peer
 from edgeprune.targets.ssh import SshDevice, command
 from tests.contracts.device_contract import CALLS, DeviceContract, ended, running
+from tests.listening import Listening
 from tests.loopback import Loopback, Wire, wait_for
 
 MB = 1_000_000
@@ -46,16 +46,6 @@ class TestSshDevice(DeviceContract):
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again at once."""
     monkeypatch.setattr(SshDevice, "pauses_s", (0.0, 0.0))
-
-
-class Said(Silent):
-    """Progress that keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def works(address: str) -> bool:
@@ -115,13 +105,13 @@ def test_a_large_file_comes_through_a_connection_that_is_cut_in_the_middle(
     with open(large, "wb") as target:
         target.truncate(size_mb * MB)
     wire.cut_after = size_mb * MB * 3 // 5
-    said = Said()
-    with open_device(loopback.address(wire.port), said) as device:
+    progress = Listening()
+    with open_device(loopback.address(wire.port), progress) as device:
         found = device.call(f"{CALLS}:measure", {}, {"large": large}, 120).result
         device.clean()
     assert found["large"] == [size_mb * MB, subprocess.check_output(["sha256sum", large], text=True).split()[0]]
     assert wire.connections == 2
-    assert said.lines == [f"the connection to {loopback.address(wire.port)} was cut: it is taken up again, try 2 of 3"]
+    assert progress.said == [f"the connection to {loopback.address(wire.port)} was cut: it is taken up again, try 2 of 3"]
     assert wire.passed_bytes < size_mb * MB * 5 // 4, "it went on where it stopped"
 
 
@@ -157,14 +147,14 @@ def test_an_agent_that_has_not_noticed_the_cut_is_ended_before_another_measures(
 
 
 def test_a_connection_that_is_cut_every_time_is_given_up(loopback: Loopback, wire: Wire, quick: None) -> None:
-    said = Said()
-    with open_device(loopback.address(wire.port), said) as device:
+    progress = Listening()
+    with open_device(loopback.address(wire.port), progress) as device:
         device.call(f"{CALLS}:echo", {}, {}, 30)
         wire.close()
         with pytest.raises(DeviceError, match=r"cannot be reached: .*Connection refused") as caught:
             device.call(f"{CALLS}:echo", {}, {}, 30)
     assert caught.value.exit_code == 3
-    assert [line.rpartition(", ")[2] for line in said.lines] == ["try 2 of 3", "try 3 of 3"]
+    assert [line.rpartition(", ")[2] for line in progress.said] == ["try 2 of 3", "try 3 of 3"]
     loopback.know("host_key")
     assert works(loopback.address())
 

@@ -9,14 +9,7 @@ import pytest
 from edgeprune.artifacts.contents import file_digest
 from edgeprune.progress import Silent
 from edgeprune.verification.recheck import data_of
-
-
-class Listening(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.said.append(line)
+from tests.listening import Listening
 
 
 @pytest.fixture
