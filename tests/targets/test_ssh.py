@@ -111,7 +111,8 @@ def test_a_large_file_comes_through_a_connection_that_is_cut_in_the_middle(
         device.clean()
     assert found["large"] == [size_mb * MB, subprocess.check_output(["sha256sum", large], text=True).split()[0]]
     assert wire.connections == 2
-    assert progress.said == [f"the connection to {loopback.address(wire.port)} was cut: it is taken up again, try 2 of 3"]
+    address = loopback.address(wire.port)
+    assert progress.said == [f"the connection to {address} was cut: it is taken up again, try 2 of 3"]
     assert wire.passed_bytes < size_mb * MB * 5 // 4, "it went on where it stopped"
 
 
