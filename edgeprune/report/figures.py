@@ -224,7 +224,7 @@ def staircases(
             axes.axvline(curve["width"], color=INK, linewidth=1)
             axes.set_title(short(str(curve["layer"])), fontsize=9)
             axes.set_xlim(0, curve["of"] * 1.03)
-            axes.set_ylim(0, max(cost.values()) * 1.1)
+            axes.set_ylim(0, (max(cost.values()) or 1.0) * 1.1)
             axes.tick_params(labelsize=8)
         figure.supxlabel(f"{curves[0].get('side', 'output')} channels", fontsize=9)
         figure.supylabel("microseconds", fontsize=9)
