@@ -34,7 +34,7 @@ from edgeprune.artifacts.contents import is_bundle, read_manifest
 from edgeprune.artifacts.weights import load_weights
 from edgeprune.errors import InputError, MissingError, nearest
 from edgeprune.graph.cuts import Cuts
-from edgeprune.graph.inputs import captured_inputs, find_module
+from edgeprune.graph.inputs import captured_inputs, eval_mode, find_module
 from edgeprune.training.data import DIGITS_NORMALISATION
 from edgeprune.training.demo import DEMO_INPUT, demo_model
 from edgeprune.training.state import state_digest
@@ -133,7 +133,7 @@ def load_source(
         load_weights(found.model, weights)
     model = found.model.cpu().eval()
     inputs: tuple[Any, ...] = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)),)
-    _try(text, model, inputs)
+    tried(text, model, inputs)
     if submodule:
         model, inputs = part_of(model, submodule, inputs)
     if weights is not None and made:
@@ -266,14 +266,15 @@ def _find(text: str) -> Callable[[str], _Found]:
     )
 
 
-def _try(text: str, model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-    """Run the network once, so that a shape that it does not take is an error of one line, here."""
+def tried(text: str, model: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    """Run the network once, so that a shape that it does not take is an error of one line, here; return its outputs."""
     try:
-        with torch.no_grad():
-            model(*inputs)
+        with eval_mode(model), torch.no_grad():
+            return model(*inputs)
     except Exception as error:  # whatever the network's own code raises
         reason = (str(error).splitlines() or [""])[0]
+        shape = next(format_shape(one.shape) for one in inputs if isinstance(one, torch.Tensor))
         raise InputError(
-            f"{text} does not take an input of {format_shape(inputs[0].shape)}: {type(error).__name__}: {reason}",
-            remedy="check --input",
+            f"{text} does not take an input of {shape}: {type(error).__name__}: {reason}",
+            remedy="check --input, or the example input",
         ) from None

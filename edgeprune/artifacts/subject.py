@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgeprune.artifacts.source import load_source, part_of
+from edgeprune.artifacts.source import load_source, part_of, tried
 from edgeprune.errors import InputError
 from edgeprune.graph.cuts import Cuts
-from edgeprune.graph.trace import eval_mode
 from edgeprune.training.data import Data, image_shape, load_data
 from edgeprune.training.state import state_digest
 from edgeprune.units import format_shape
@@ -97,7 +96,7 @@ def load_subject(
         mean, std = mean or source.mean, std or source.std
     _refuse_data(named, source.submodule)
     images = load_data(named, mean=mean, std=std, input_shape=source.input_shape, seed=seed) if named else None
-    _check_classes(source.model, source.inputs, images)
+    _check_classes(source.name, source.model, source.inputs, images)
     return Subject(
         name=source.name,
         origin=source.origin,
@@ -132,7 +131,7 @@ def python_subject(model: nn.Module, example_inputs: Any, data: Data | str | Non
         shape = tuple(first.shape) if first is not None else type(example_inputs).__name__
         raise InputError(f"the example input is {shape}, not one sample", remedy="latency is that of batch size 1")
     images = load_data(data, input_shape=tuple(first.shape)) if isinstance(data, str) else data
-    _check_classes(model, inputs, images)
+    _check_classes(type(model).__name__, model, inputs, images)
     name = f"{type(model).__name__}.{submodule}" if submodule else type(model).__name__
     if submodule:
         model, inputs = part_of(model, submodule, inputs)
@@ -150,16 +149,15 @@ def python_subject(model: nn.Module, example_inputs: Any, data: Data | str | Non
     )
 
 
-def _check_classes(model: nn.Module, inputs: tuple[Any, ...], data: Data | None) -> None:
+def _check_classes(name: str, model: nn.Module, inputs: tuple[Any, ...], data: Data | None) -> None:
     """Refuse labels that none of the network's outputs stands for.
 
     Raises:
-        InputError: there are more classes than outputs.
+        InputError: there are more classes than outputs, or the network does not take the inputs.
     """
     if data is None:
         return
-    with eval_mode(model), torch.no_grad():
-        outputs = model(*inputs)
+    outputs = tried(name, model, inputs)
     if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 and data.classes > outputs.shape[1]:
         raise InputError(
             f"the data's labels count {data.classes} classes and the network has {outputs.shape[1]} outputs",

@@ -15,6 +15,7 @@ same `align`, all go through the same closed loop, and channels within a group a
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Protocol
@@ -79,7 +80,7 @@ class Exact:
         return floor(self.problem)
 
 
-class _Family:
+class _Family(ABC):
     """A family of plans along one number: `at(0)` is the smallest, `at(_STEPS)` the whole network."""
 
     def __init__(self, choice: Choice, table: NetworkTable, within: Range) -> None:
@@ -88,9 +89,9 @@ class _Family:
         self.table = table
         self.within = within
 
+    @abstractmethod
     def at(self, step: int) -> Mapping[str, int]:
         """Return the widths of every group that may be cut, at a step of the family."""
-        raise NotImplementedError
 
     def _full(self, step: int) -> dict[str, int]:
         return {group.name: group.channels for group in self.choice.graph} | dict(self.at(step))

@@ -32,6 +32,7 @@ from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.moments import (
     POSITIONS,
     Moments,
+    features,
     is_product,
     layer_modules,
     matrix,
@@ -155,9 +156,9 @@ class Refit:
 def work_of_a_fit(model: nn.Module, graph: ChannelGraph, images: int, reach: int | None = None) -> float:
     """Return about how many multiply-accumulates `Refit.fit` takes for so many images: the pass and the algebra."""
     modules = [model.get_submodule(name) for name in layer_modules(model, graph)]
-    features = [matrix(module).shape[1] for module in modules if is_product(module)]
-    algebra = [wide**2 * (POSITIONS * images + wide) for wide in features]
-    share = min(1.0, (reach or math.inf) / max(len(features), 1))
+    read = [features(module) for module in modules if is_product(module)]
+    algebra = [wide**2 * (POSITIONS * images + wide) for wide in read]
+    share = min(1.0, (reach or math.inf) / max(len(read), 1))
     return graph.macs() * images + share * sum(algebra)
 
 

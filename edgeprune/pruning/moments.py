@@ -30,7 +30,7 @@ def is_product(module: nn.Module) -> bool:
     if is_parametrized(module):
         return False
     if isinstance(module, Convolution):
-        return module.groups == 1 and module.padding_mode == "zeros" and module.weight[0].numel() <= WIDEST
+        return module.groups == 1 and module.padding_mode == "zeros" and features(module) <= WIDEST
     return isinstance(module, nn.Linear) and module.in_features <= WIDEST
 
 
@@ -40,6 +40,12 @@ def layer_modules(model: nn.Module, graph: ChannelGraph) -> list[str]:
     again = {layer.name.partition("#")[0] for layer in graph.layers if "#" in layer.name}
     names = dict.fromkeys(layer.name for layer in graph.layers)
     return [name for name in names if name in modules and name not in again]
+
+
+def features(module: nn.Module) -> int:
+    """Return how many numbers a product reads for one output."""
+    assert isinstance(module.weight, Tensor)
+    return module.weight[0].numel()
 
 
 def matrix(module: nn.Module) -> Tensor:

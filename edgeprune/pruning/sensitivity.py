@@ -72,6 +72,8 @@ def measured_losses(
     for line in read_lines(cache) if cache else ():
         if line.get("schema") == SCHEMA:
             known[line["group"]] = {int(width): float(loss) for width, loss in line["losses"].items()}
+    if all(group.name in known for group in groups):
+        return known
     with eval_mode(model), torch.no_grad(), progress.step("measuring what cuts cost", len(groups)) as step:
         step.advance(len(known))
         dense = model(judged)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ class RemoteTrace(Exception):
     """Where an error happened on the device, shown as its cause by `--debug`."""
 
 
-class AgentDevice:
+class AgentDevice(ABC):
     """A device that an agent serves, started at the first call; see `device.Device`.
 
     A kind of device says how its agent is started, what it means when it does not start, and how a call is sent.
@@ -85,13 +86,13 @@ class AgentDevice:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    @abstractmethod
     def _start(self) -> Peer:
         """Start an agent, or what connects with one.
 
         Raises:
             MissingError: there is nothing to start it with.
         """
-        raise NotImplementedError
 
     def _unstarted(self, peer: Peer, error: Exception) -> MissingError:
         """Return why an agent did not greet; a DeviceError where another try may find it. It ends `peer`."""

@@ -166,6 +166,8 @@ def test_more_classes_than_outputs_are_told_before_anything_is_measured(path: Pa
     with pytest.raises(InputError, match="labels count 5 classes and the network has 4 outputs"):
         load_subject(f"{path}:flat", data=images(tmp_path, 3, 3, 5))
     network = nn.Sequential(nn.Flatten(), nn.Linear(27, 4))
+    with pytest.raises(InputError, match="Sequential does not take an input of 1x3x4x4: RuntimeError"):
+        python_subject(network, torch.zeros(1, 3, 4, 4), images(tmp_path, 4, 4, 5))
     with pytest.raises(InputError, match="labels count 5 classes"):
         python_subject(network, torch.zeros(1, 3, 3, 3), images(tmp_path, 3, 3, 5))
 

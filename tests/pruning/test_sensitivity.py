@@ -47,6 +47,7 @@ def test_what_is_in_the_cache_is_not_measured_again(tmp_path: Path, monkeypatch:
     graph, cache = trace(straight(), torch.zeros(1, 2)), tmp_path / "losses.jsonl"
     found = measured_losses(straight(), graph, SCORES, batches(), cache=cache)
     monkeypatch.setattr(sensitivity, "slim", None)
+    monkeypatch.setattr(sensitivity, "Refit", None)
     assert measured_losses(straight(), graph, SCORES, batches(), cache=cache) == found
 
 
