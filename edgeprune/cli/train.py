@@ -57,7 +57,10 @@ class TrainOptions(Common):
     macs: Annotated[str | None, value("SHARE", "MACs that are left (lapp), like 40%.")] = None
     latency: Annotated[str | None, value("L", "In place of --macs: 5ms, or 60% of the dense network's own.")] = None
     removes: Annotated[str | None, choice(REMOVES, "What goes (lapp).", show_default="filters")] = None
-    bypass: Annotated[str | None, choice(BYPASSES, "Beside each convolution (lapp).", show_default="pointwise")] = None
+    bypass: Annotated[
+        str | None,
+        choice(BYPASSES, "Beside each convolution (lapp); none reaches 1x1 layers too.", show_default="pointwise"),
+    ] = None
     target: Annotated[str | None, TARGET] = None
     precision: Annotated[str | None, PRECISION] = None
     threads: Annotated[int | None, THREADS] = None

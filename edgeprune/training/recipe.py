@@ -12,8 +12,8 @@ class Recipe:
 
     The defaults are those of a short recovery. Measured on ResNet-20 as `tools/bench/compare_peers.py --epochs 2` cuts
     and refits it at 70, 50 and 35 % of its latency (90.0, 82.3 and 69.2 % of 1,000 validation images of CIFAR-10; 4,000
-    training images, seed 0): learning rate 0.001 gives 90.0, 85.7 and 76.2 %; 0.002, at the last two, 85.0 and 76.5 %;
-    0.004 gives 88.4, 83.9 and 75.6 %. Training from scratch wants a far larger one.
+    training images, seed 0), with this default changed: learning rate 0.001 gives 90.0, 85.7 and 76.2 %; 0.002, at the
+    last two, 85.0 and 76.5 %; 0.004 gives 88.4, 83.9 and 75.6 %. Training from scratch wants a far larger one.
 
     Attributes:
         epochs: passes over the training images; 0 trains nothing.
