@@ -35,7 +35,7 @@ TOTAL_NETWORKS = 1 + FREE_NETWORKS + STEPPED_NETWORKS
 MOST_WIDTHS = 16
 """A group has no more widths to choose from than this."""
 
-IMPLAUSIBLE = 0.2
+IMPLAUSIBLE = 0.12
 """A network that the fit to all networks misses by this share is timed once more."""
 
 LAYERS_S = 1.0

@@ -2,15 +2,21 @@
 
 Kernels work on blocks of channels: a width is paid for as if rounded up to the next block, or a ragged last block costs
 extra. Which blocks is not assumed: a non-negative least-squares fit chooses among products of rounded-up widths, once
-more for ragged ones, and what it leaves is interpolated between the measured points. A layer from one channel to one
-stands apart: to oneDNN that is a depthwise convolution, for which it has no fast kernel where the step is 1 (OpenVINO
-2026.4, AVX2, 3x3 at 32 x 32: 190 us, and 17 us from one channel to two).
+more for ragged ones, and what it leaves is interpolated between the measured points.
+
+Layers that differ only in what is fused into them (Conv+Relu, Conv+Add+Relu) share one fit: what is fused adds to the
+trend, and residuals speak for the other forms too, only less. So a width that one form was never measured at is known
+from the other. A layer from one channel to one stands apart, in each form: to oneDNN that is a depthwise convolution,
+for which it has no fast kernel where the step is 1 (OpenVINO 2026.4, AVX2, 3x3 at 32 x 32: 190 us, and 17 us from one
+channel to two; 13 us with a sum fused).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -23,64 +29,80 @@ _BLOCK = 8
 
 _NOISE = 1.0
 _REACH = 0.25
+_KINSHIP = 0.7
+"""What a residual of one fused form says about another form at the same widths."""
 _LEAST_US = 0.2
 """Runtimes count whole microseconds; less than this is not told from nothing."""
 
 
 @dataclass(frozen=True, eq=False)
 class Staircase:
-    """Fitted cost of one family of layers.
+    """Fitted cost of the layers of one kin.
 
     Attributes:
+        forms: their fused forms; the operators of each joined by `+`.
         coefficients: of the rounded-up products, in microseconds.
-        points: measured (cin, cout), shape (n, 2).
+        points: where it was measured: (form, cin, cout), shape (n, 3).
         correction: weights of the residuals' logarithms at the points.
         reach: how far a measured point speaks for its neighbours, in channels, for cin and cout.
     """
 
+    forms: tuple[str, ...]
     coefficients: np.ndarray
     points: np.ndarray
     correction: np.ndarray
     reach: np.ndarray
 
     @classmethod
-    def fit(cls, cin: np.ndarray, cout: np.ndarray, us: np.ndarray) -> Staircase:
-        """Fit to times `us` measured at `cin` and `cout`, arrays of one length n >= 1."""
-        points = np.stack([cin, cout], axis=1).astype(np.float64)
-        us = np.maximum(np.asarray(us, dtype=np.float64), _LEAST_US)
-        features = _features(points[:, 0], points[:, 1])
+    def fit(cls, samples: Sequence[tuple[str, int, int, float]]) -> Staircase:
+        """Fit to samples (form, cin, cout, microseconds), at least one. Those of one point count as their mean."""
+        forms = tuple(sorted({form for form, *_ in samples}))
+        found: dict[tuple[int, int, int], list[float]] = {}
+        for form, cin, cout, us in samples:
+            found.setdefault((forms.index(form), cin, cout), []).append(math.log(max(us, _LEAST_US)))
+        points = np.array(list(found), dtype=np.float64)
+        logs = np.array([fmean(one) for one in found.values()])
+        counts = np.array([len(one) for one in found.values()])
+        features = _features(forms, points)
         scale = np.maximum(features.max(axis=0), 1e-12)
-        coefficients = nnls(features / scale / us[:, None], np.ones(len(us)))[0] / scale
+        weights = np.sqrt(counts)
+        coefficients = nnls(features / scale / np.exp(logs)[:, None] * weights[:, None], weights)[0] / scale
         trend = np.maximum(features @ coefficients, _LEAST_US)
-        reach = np.maximum(_REACH * points.max(axis=0), 4.0)
+        reach = np.maximum(_REACH * points[:, 1:].max(axis=0), 4.0)
         kernel = _kernel(points, points, reach)
-        correction = np.linalg.solve(kernel + _NOISE * np.eye(len(us)), np.log(us / trend))
-        return cls(coefficients, points, correction, reach)
+        correction = np.linalg.solve(kernel + _NOISE * np.diag(1 / counts), logs - np.log(trend))
+        return cls(forms, coefficients, points, correction, reach)
 
-    def __call__(self, cin: Any, cout: Any) -> np.ndarray:
-        """Return microseconds at `cin`, `cout`, broadcast against each other."""
+    def __call__(self, form: str, cin: Any, cout: Any) -> np.ndarray:
+        """Return microseconds at `cin`, `cout`, broadcast against each other; of a form that may be a new one."""
         cin, cout = np.broadcast_arrays(np.asarray(cin, dtype=np.float64), np.asarray(cout, dtype=np.float64))
-        at = np.stack([cin.ravel(), cout.ravel()], axis=1)
-        trend = _features(at[:, 0], at[:, 1]) @ self.coefficients
+        forms = (*self.forms, form)
+        at = np.stack([np.full(cin.size, forms.index(form)), cin.ravel(), cout.ravel()], axis=1)
+        trend = _features(forms, at)[:, : len(self.coefficients)] @ self.coefficients
         residual = _kernel(at, self.points, self.reach) @ self.correction
         return np.asarray((np.maximum(trend, _LEAST_US) * np.exp(residual)).reshape(cin.shape))
 
-    def spans(self, cin: int, cout: int) -> bool:
-        """Whether both widths lie among the measured ones, so that nothing is extrapolated."""
-        at = (cin, cout)
-        return bool((self.points.min(axis=0) <= at).all() and (self.points.max(axis=0) >= at).all())
 
+def _features(forms: Sequence[str], points: np.ndarray) -> np.ndarray:
+    """Return the columns of the fit: rounded-up widths, their products, what ragged widths and fused ones pay.
 
-def _features(cin: np.ndarray, cout: np.ndarray) -> np.ndarray:
-    """Return the columns of the fit: rounded-up widths, their products, what ragged widths pay, one channel to one."""
+    The last columns stand for one channel to one, one column a form.
+    """
+    form, cin, cout = points.T
     ins = [_up(cin, block) for block in _BLOCKS_IN]
     outs = [_up(cout, block) for block in _BLOCKS_OUT]
     ones, whole = np.ones_like(cin), _up(cout, _BLOCK)
     ragged_in, ragged_out = cin % _BLOCK != 0, cout % _BLOCK != 0
     ragged = [one * cost for one in (ragged_in, ragged_out) for cost in (ones, cin, whole, cin * whole)]
     both = [ragged_in * ragged_out * cost for cost in (ones, cin * whole)]
-    alone = (cin == 1) & (cout == 1)
-    return np.stack([ones, *ins, *outs, *(one * two for one in ins for two in outs), *ragged, *both, alone], axis=1)
+    fused = np.array([one.count("+") for one in forms])[form.astype(int)]
+    alone = [(form == at) & _alone(points) for at in range(len(forms))]
+    products = [one * two for one in ins for two in outs]
+    return np.stack([ones, *ins, *outs, *products, *ragged, *both, fused, fused * whole, *alone], axis=1)
+
+
+def _alone(points: np.ndarray) -> np.ndarray:
+    return np.asarray((points[:, 1:] == 1).all(axis=1))
 
 
 def _up(width: np.ndarray, block: int) -> np.ndarray:
@@ -89,8 +111,11 @@ def _up(width: np.ndarray, block: int) -> np.ndarray:
 
 def _kernel(one: np.ndarray, other: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """Return how much each point of `one` learns from each of `other`: little where one is ragged and the other not."""
-    alike = (one == 1).all(axis=1)[:, None] == (other == 1).all(axis=1)[None, :]
-    return np.asarray(math.prod(_nearness(one[:, axis], other[:, axis], reach[axis]) for axis in (0, 1)) * alike)
+    near = _nearness(one[:, 1], other[:, 1], reach[0]) * _nearness(one[:, 2], other[:, 2], reach[1])
+    same = one[:, :1] == other[:, 0]
+    alone, there = _alone(one)[:, None], _alone(other)
+    related = np.where(same, 1.0, np.where(alone, 0.0, _KINSHIP)) * (alone == there)
+    return np.asarray(near * related)
 
 
 def _nearness(one: np.ndarray, other: np.ndarray, reach: float) -> np.ndarray:

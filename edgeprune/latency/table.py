@@ -5,14 +5,14 @@ A record is one whole network that was built and timed: its latency end to end a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
 
-from edgeprune.graph.layers import LayerKey
+from edgeprune.graph.layers import PRODUCTS, LayerKey
 from edgeprune.latency.staircase import Staircase
 from edgeprune.targets.target import Fingerprint
 
@@ -130,25 +130,33 @@ class LatencyTable:
 
     fingerprint: Fingerprint
     records: tuple[NetworkRecord, ...] = ()
-    _fits: dict[tuple[str, str, tuple[int, ...]], Staircase | None] = field(default_factory=dict, repr=False)
+    _fits: dict[tuple[str, str, tuple[int, ...]], Staircase] = field(default_factory=dict, repr=False)
 
     def of(self, network: str) -> list[NetworkRecord]:
         """Return the records of one network, oldest first; a plan that was timed again has its last record alone."""
         return [record for record in self._current if record.network == network]
 
-    def staircase(self, family: tuple[str, str, tuple[int, ...]]) -> Staircase | None:
-        """Return the fitted cost of a family of layers over (cin, cout), or None where none was measured."""
-        if family not in self._fits:
-            samples = self._samples.get(family)
-            self._fits[family] = Staircase.fit(*np.array(samples).T) if samples else None
-        return self._fits[family]
+    def staircase(self, family: tuple[str, str, tuple[int, ...]]) -> Callable[[Any, Any], np.ndarray] | None:
+        """Return a family's fitted cost over (cin, cout), or None where none of its kin was measured."""
+        form, kin = family[0], _kin(family)
+        if kin not in self._fits:
+            if kin not in self._samples:
+                return None
+            self._fits[kin] = Staircase.fit(self._samples[kin])
+        return partial(self._fits[kin], form)
 
     def source(self, key: LayerKey) -> Source:
         """Return how a layer's cost is known: assumed where a width lies outside those measured in its family."""
-        staircase = self.staircase(key.family)
-        if staircase is None or not staircase.spans(key.cin, key.cout):
+        at = key.cin, key.cout
+        known = self._widths.get(key.family)
+        if not known:
             return "assumed"
-        return "measured" if (key.cin, key.cout) in self._widths[key.family] else "interpolated"
+        if at in known:
+            return "measured"
+        spanned = all(
+            min(widths) <= width <= max(widths) for width, widths in zip(at, zip(*known, strict=True), strict=True)
+        )
+        return "interpolated" if spanned else "assumed"
 
     def without(self, left_out: Iterable[NetworkRecord]) -> LatencyTable:
         """Return the table without some plans, named by their last records, for a fit that has not seen them."""
@@ -161,13 +169,23 @@ class LatencyTable:
         return list(last.values())
 
     @cached_property
-    def _samples(self) -> dict[tuple[str, str, tuple[int, ...]], list[tuple[int, int, float]]]:
-        samples: dict[tuple[str, str, tuple[int, ...]], list[tuple[int, int, float]]] = {}
+    def _samples(self) -> dict[tuple[str, str, tuple[int, ...]], list[tuple[str, int, int, float]]]:
+        samples: dict[tuple[str, str, tuple[int, ...]], list[tuple[str, int, int, float]]] = {}
         for record in self._current:
             for row in record.rows:
-                samples.setdefault(row.key.family, []).append((row.key.cin, row.key.cout, row.us))
+                samples.setdefault(_kin(row.key.family), []).append((row.key.op, row.key.cin, row.key.cout, row.us))
         return samples
 
     @cached_property
-    def _widths(self) -> dict[tuple[str, str, tuple[int, ...]], frozenset[tuple[int, int]]]:
-        return {family: frozenset((cin, cout) for cin, cout, _ in rows) for family, rows in self._samples.items()}
+    def _widths(self) -> dict[tuple[str, str, tuple[int, ...]], set[tuple[int, int]]]:
+        widths: dict[tuple[str, str, tuple[int, ...]], set[tuple[int, int]]] = {}
+        for record in self._current:
+            for row in record.rows:
+                widths.setdefault(row.key.family, set()).add((row.key.cin, row.key.cout))
+        return widths
+
+
+def _kin(family: tuple[str, str, tuple[int, ...]]) -> tuple[str, str, tuple[int, ...]]:
+    """Return what a family has in common with those that differ in what is fused into the product."""
+    form, detail, size = family
+    return next((op for op in form.split("+") if op in PRODUCTS), form), detail, size

@@ -45,7 +45,7 @@ def when_quiet(attempt: Callable[[], T], distrust: Callable[[T], str], progress:
             return found, f"{reason}; tried for {format_seconds(tried_s)}"
         if not told:
             left = format_seconds(PATIENCE_S - tried_s)
-            progress.say(f"waiting for quiet, {left} at most: {reason.rpartition(' are needed: ')[2]}")
+            progress.say(f"waiting for quiet, {left} at most: {reason}")
             told = True
         time.sleep(PAUSE_S)
 

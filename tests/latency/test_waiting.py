@@ -60,7 +60,7 @@ def test_a_burst_of_load_is_waited_for_and_said_once(clock: Clock) -> None:
     found = measured_when_quiet(bench, {}, Rule(), progress=progress)  # type: ignore[arg-type]
     assert found["net"].trusted
     assert bench.tries == 3  # at 0, 5 and 10 s: 2 s of measuring and 3 s of pause each
-    assert progress.said == ["waiting for quiet, 58 s at most: other programs kept 0.4 cores busy"]
+    assert progress.said == [f"waiting for quiet, 58 s at most: {BUSY}"]
 
 
 def test_after_a_minute_it_says_for_how_long_it_was_tried(clock: Clock) -> None:

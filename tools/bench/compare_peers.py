@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from network_options import network_of, parser_of
 from peer_pruning import PEERS, Peer, ratio_at
 from torch import Tensor, nn
 
@@ -51,7 +52,7 @@ from edgeprune.pruning.slim import slim
 from edgeprune.pruning.statistics import reestimate
 from edgeprune.records import append_lines, read_lines
 from edgeprune.training.loop import Recipe, evaluate, recover
-from edgeprune.units import LatencyBudget, parse_floats, parse_latencies, parse_shape
+from edgeprune.units import LatencyBudget, parse_latencies
 
 DENSE = "dense"
 
@@ -72,13 +73,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--input", type=parse_shape)
-    parser.add_argument("--mean", type=parse_floats)
-    parser.add_argument("--std", type=parse_floats)
+    parser = parser_of(__doc__)
     parser.add_argument("--target", default="openvino")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--budgets", type=parse_latencies, default="70%,50%,35%")
@@ -94,16 +89,7 @@ class Study:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.job = Job(
-            model=options.model,
-            target=options.target,
-            weights=options.weights,
-            input_shape=options.input,
-            data=options.data,
-            mean=options.mean,
-            std=options.std,
-            threads=options.threads,
-        )
+        self.job = Job(**network_of(options), target=options.target, threads=options.threads)
         self.subject: Subject = subject_of(self.job)
         assert self.subject.data is not None
         self.data = self.subject.data

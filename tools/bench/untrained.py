@@ -13,10 +13,11 @@ the widths of a bundle (`--plan runs/bundle/plan.json`).
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
+
+from network_options import network_of, parser_of
 
 from edgeprune.artifacts.subject import load_subject
 from edgeprune.graph.plan import WidthPlan
@@ -27,35 +28,21 @@ from edgeprune.pruning.importance import CRITERIA, scores
 from edgeprune.pruning.slim import slim
 from edgeprune.pruning.statistics import reestimate
 from edgeprune.training.loop import evaluate
-from edgeprune.units import parse_floats, parse_shape
+from edgeprune.units import parse_floats
 
 
 def main() -> None:
     """Cut, evaluate, print one row a criterion."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", default="demo")
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--data")
-    parser.add_argument("--input", type=parse_shape)
-    parser.add_argument("--mean", type=parse_floats)
-    parser.add_argument("--std", type=parse_floats)
+    parser = parser_of(__doc__)
     parser.add_argument("--keep", type=parse_floats, default=(0.7, 0.5))
     parser.add_argument("--plan", type=Path)
     parser.add_argument(
         "--criteria", default=",".join(name for name, one in CRITERIA.items() if not one.needs_training)
     )
     options = parser.parse_args()
-    subject = load_subject(
-        options.model,
-        weights=options.weights,
-        input_shape=options.input,
-        data=options.data,
-        mean=options.mean,
-        std=options.std,
-    )
+    subject = load_subject(**network_of(options))
     model, data = subject.model, subject.data
-    if data is None:
-        parser.error("--data is needed")
+    assert data is not None
     graph = trace(model, subject.example_inputs)
     batches = data.calibration(CALIBRATION_IMAGES, 0)
     images = [batch for batch, _ in batches]

@@ -11,10 +11,10 @@ the network is cut and refitted as `edgeprune export` does it.
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import replace
-from pathlib import Path
+
+from network_options import network_of, parser_of
 
 from edgeprune.budget.strategies import search
 from edgeprune.budget.values import values_from_scores
@@ -25,31 +25,16 @@ from edgeprune.pruning.compensate import compensate
 from edgeprune.pruning.sensitivity import measured_losses, values_from_losses
 from edgeprune.pruning.slim import slim
 from edgeprune.training.loop import evaluate
-from edgeprune.units import parse_floats, parse_latencies, parse_shape
+from edgeprune.units import parse_latencies
 
 
 def main() -> None:
     """Plan, cut, refit, evaluate; print one row a budget and kind of values."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", default="demo")
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--data", default="demo")
-    parser.add_argument("--input", type=parse_shape)
-    parser.add_argument("--mean", type=parse_floats)
-    parser.add_argument("--std", type=parse_floats)
+    parser = parser_of(__doc__)
     parser.add_argument("--target", default="openvino")
     parser.add_argument("--latency", type=parse_latencies, default="70%,50%,35%")
     options = parser.parse_args()
-    job = Job(
-        model=options.model,
-        target=options.target,
-        weights=options.weights,
-        input_shape=options.input,
-        data=options.data,
-        mean=options.mean,
-        std=options.std,
-        threads=1,
-    )
+    job = Job(**network_of(options), target=options.target, threads=1)
     with prepare(job, SILENT, measure=False) as ready:
         model, data, graph, scores = ready.subject.model, ready.subject.data, ready.graph, ready.choice.scores
         assert data is not None

@@ -1,0 +1,33 @@
+"""The options that name a trained network and its data, alike in every benchmark that takes one."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from edgeprune.units import parse_floats, parse_shape
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with a benchmark's description as it is written, and the options that `network_of` reads."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="demo")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--data", default="demo")
+    parser.add_argument("--input", type=parse_shape)
+    parser.add_argument("--mean", type=parse_floats)
+    parser.add_argument("--std", type=parse_floats)
+    return parser
+
+
+def network_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the network and its data as `Job` and `load_subject` take them."""
+    return {
+        "model": options.model,
+        "weights": options.weights,
+        "input_shape": options.input,
+        "data": options.data,
+        "mean": options.mean,
+        "std": options.std,
+    }
