@@ -23,7 +23,7 @@ import numpy as np
 
 from edgeprune.errors import InputError
 from edgeprune.runtimes.base import LayerTime, SessionSettings
-from edgeprune.runtimes.interruptions import Stopwatch, within
+from edgeprune.runtimes.interruptions import Stopwatch, explained, within
 from edgeprune.runtimes.onnxgraph import Primitive, attribute, read_nodes
 
 _PROVIDER = "CPUExecutionProvider"
@@ -134,6 +134,7 @@ class ONNXRuntimeSession:
         times = [_middle_mean([durations[run] for run in counted]) + _CUT_US for durations in samples.values()]
         if alone:
             times = within(statistics.median(watches[run].used_us for run in counted), times)
+        self.report.update(explained(sum(times), statistics.median(watches[run].wall_us for run in counted)))
         primitives = [
             Primitive(_TOKEN.sub("", name), _float_kind(kind), written.get(name, ())) for name, kind in samples
         ]

@@ -26,7 +26,7 @@ import numpy as np
 
 from edgeprune.errors import InputError
 from edgeprune.runtimes.base import LayerTime, SessionSettings
-from edgeprune.runtimes.interruptions import Stopwatch, within
+from edgeprune.runtimes.interruptions import Stopwatch, explained, within
 from edgeprune.runtimes.onnxgraph import Primitive, attribute, read_nodes
 
 _DEVICE = "CPU"
@@ -129,7 +129,9 @@ class OpenVINOSession:
         counts = [self._count(each) for _ in range(compilations)]
         # Matched by position: constants get new numbers, and so new names, in every compilation.
         primitives = [primitive for primitive, _ in counts[0][0]]
-        times = _combined([([us for _, us in rows], ran_through) for rows, ran_through in counts])
+        times = _combined([([us for _, us in rows], watch.ran_through) for rows, watch in counts])
+        layers_us = each * sum(us for rows, _ in counts for _, us in rows)
+        self.report.update(explained(layers_us, sum(watch.wall_us for _, watch in counts)))
         return [
             LayerTime(nodes, primitive.op_type, us)
             for nodes, primitive, us in zip(attribute(self._nodes, primitives), primitives, times)
@@ -139,11 +141,11 @@ class OpenVINOSession:
         """Release the compiled model; see `base.Session.close`."""
         self._request = self._compiled = self._model = self._core = None
 
-    def _count(self, runs: int) -> tuple[list[tuple[Primitive, float]], bool]:
+    def _count(self, runs: int) -> tuple[list[tuple[Primitive, float]], Stopwatch]:
         """Compile afresh, warm up, and count `runs`.
 
         Returns:
-            The us of one inference by primitive, and whether the runs were not interrupted.
+            The us of one inference by primitive, and the watch that was held over all runs.
         """
         compiled = self._compile()
         request = compiled.create_infer_request()
@@ -157,13 +159,13 @@ class OpenVINOSession:
         for _ in range(runs):
             request.infer(share_outputs=True)
         watch.stop()
+        if self._settings.threads > 1:
+            # The calling thread leaves work to others, so its processor time says nothing.
+            watch.used_us, watch.ran_through = watch.wall_us, True
         counted = self._counters(compiled)
         times = [_us(mean, cold + runs, cold_mean, cold) for (_, mean), (_, cold_mean) in zip(counted, start)]
         primitives = [primitive for primitive, _ in counted]
-        if self._settings.threads > 1:
-            # The calling thread leaves work to others, so its processor time says nothing.
-            return list(zip(primitives, times)), True
-        return list(zip(primitives, within(watch.used_us / runs, times))), watch.ran_through
+        return list(zip(primitives, within(watch.used_us / runs, times))), watch
 
     def _counters(self, compiled: Any) -> list[tuple[Primitive, int]]:
         """Return every primitive with the mean of its counter in whole us, in execution order."""

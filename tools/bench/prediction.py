@@ -9,7 +9,8 @@ kept in `--out`, so that a killed run goes on and another way to predict can be 
 
     median, p95, worst  of |predicted / measured - 1|, over the networks
     band                share of the networks inside the band that the prediction gives
-    attributed          sum of the layers' times over the engine's, median and range over the networks
+    attributed          sum of the layers' times over that of the inferences in which they were counted, median and
+                        range over the networks
     inserted            share of the layers' times that belongs to no layer of the network, median
     fill                seconds for the table, where this run filled it
 """
@@ -88,7 +89,7 @@ def _measured(
         models = {"network": source.at(plan)}
         times = time_networks(bench, models, reference_of(table, source), rule=LONG)["network"]
         record = record_of(times, plan, source.nodes, table.network)
-        share = sum(row.us for row in times.rows) / (times.engine.median_ms * 1000)
+        share = float(times.report["layers_explain"].partition("%")[0]) / 100
         append_lines(path, [{"record": record.to_json(), "attributed": share}])
     lines = list(read_lines(path))[:count]
     return [(NetworkRecord.from_json(line["record"]), line["attributed"]) for line in lines]
