@@ -20,6 +20,7 @@ from edgeprune.latency import bench, profile
 from edgeprune.latency.bench import open_bench
 from edgeprune.latency.group import BenchGroup
 from edgeprune.latency.rule import Rule
+from edgeprune.latency.sampling import TOTAL_NETWORKS
 from edgeprune.latency.store import TableStore
 from edgeprune.targets.ssh import SshDevice
 from edgeprune.targets.target import Fingerprint
@@ -158,7 +159,7 @@ def test_two_devices_take_about_half_the_time_and_the_loss_of_one_loses_nothing(
         profile.fill(blueprint, group, TableStore(tmp_path / "cut"))
         assert group.first is one
     records = {name: TableStore(tmp_path / name).load(one.fingerprint()).records for name in ("one", "both", "cut")}
-    assert {name: len(found) for name, found in records.items()} == dict.fromkeys(records, profile.TOTAL_NETWORKS)
+    assert {name: len(found) for name, found in records.items()} == dict.fromkeys(records, TOTAL_NETWORKS)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from edgeprune.budget.problem import Problem, formulate, formulate_macs
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.predict import NetworkTable
-from edgeprune.latency.profile import useful_widths
+from edgeprune.latency.sampling import useful_widths
 
 
 @dataclass(frozen=True)

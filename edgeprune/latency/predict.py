@@ -16,6 +16,7 @@ from edgeprune.graph.layers import JOINS, PRODUCTS, Axis, EngineNode, LayerKey
 from edgeprune.latency.table import LatencyTable, NetworkRecord, Row, Source
 
 _FOLDS = 4
+_FOLDS_LEAST = 3
 
 
 @dataclass(frozen=True)
@@ -194,14 +195,13 @@ class NetworkTable:
 
     @cached_property
     def held_out(self) -> list[tuple[float, float]]:
-        """(Predicted, measured) ms of networks that the fit has not seen, in four folds; none where there are few."""
-        if len(self.records) < 2 * _FOLDS:
+        """(Predicted, measured) ms of networks that the fit has not seen, fold by fold; none where there are few."""
+        folds = min(_FOLDS, len(self.records) // 2)
+        if folds < _FOLDS_LEAST:
             return []
         found: list[tuple[float, float]] = []
-        for fold in range(_FOLDS):
-            held = [
-                record for at, record in enumerate(self.records) if at % _FOLDS == fold and record is not self.dense
-            ]
+        for fold in range(folds):
+            held = [record for at, record in enumerate(self.records) if at % folds == fold and record is not self.dense]
             rest = NetworkTable(self.table.without(held), self.network, self.nodes)
             predicted = rest.predict_ms([one.widths for one in held])
             found += [(float(ms), one.engine_ms) for ms, one in zip(predicted, held, strict=True)]

@@ -1,19 +1,16 @@
-"""Fill a latency table: which whole networks to build and time, so that few builds say most.
+"""Fill a latency table: build whole networks, time them, and keep what came of it.
 
-Layers are timed in place, inside whole networks, because layers timed alone don't add up. Every network gives one
-point of every layer's staircase. The first networks take widths freely, to find the steps; the later ones take only
-widths that the steps make worth having, since those are what a plan is made of.
+Layers are timed in place, inside whole networks, because layers timed alone don't add up. Which networks these are is
+decided in `latency/sampling.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
-
-import numpy as np
 
 from edgeprune.errors import TableError
 from edgeprune.graph.channels import ChannelGraph
@@ -23,17 +20,11 @@ from edgeprune.latency.bench import Bench, LayerTimes, Reference
 from edgeprune.latency.group import BenchGroup
 from edgeprune.latency.predict import NetworkTable, anchor_of
 from edgeprune.latency.rule import SURVEY, Rule
+from edgeprune.latency.sampling import DENSE, TOTAL_NETWORKS, lacking_numbers, numbered_plan, numbers_of
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import NetworkRecord, Row
 from edgeprune.latency.waiting import when_quiet
-from edgeprune.progress import SILENT, Progress
-
-FREE_NETWORKS = 5
-STEPPED_NETWORKS = 9
-TOTAL_NETWORKS = 1 + FREE_NETWORKS + STEPPED_NETWORKS
-
-MOST_WIDTHS = 16
-"""A group has no more widths to choose from than this."""
+from edgeprune.progress import SILENT, Progress, Step
 
 IMPLAUSIBLE = 0.12
 """A network that the fit to all networks misses by this share is timed once more."""
@@ -91,51 +82,70 @@ def fill(
         TableError: the machine was too busy for the dense network's measurement to be trusted.
     """
     benches = bench if isinstance(bench, BenchGroup) else BenchGroup([bench])
-    table = store.load(benches.first.fingerprint())
-    network = signature_of(source)
-
-    def known() -> NetworkTable:
-        return NetworkTable(table, network, source.nodes)
-
-    def numbered(number: int) -> Callable[[Bench], NetworkRecord | None]:
-        plan = _plan(number, source.graph, known(), seed)
-        if any(record.widths == plan.widths for record in known().records):
-            return lambda one: None  # a small network has fewer plans than there are numbers
-        return timing(plan)
-
-    def timing(plan: WidthPlan) -> Callable[[Bench], NetworkRecord]:
-        model, reference = source.at(plan), reference_of(known(), source)
-        return lambda one: measure_network(source, plan, model, one, network, reference, progress)
-
     with progress.step("measuring the latency table", TOTAL_NETWORKS) as step:
-        lacking = _lacking(source.graph, known(), seed)
-        step.advance(TOTAL_NETWORKS - len(lacking))
-        first = int(0 in lacking)  # the dense network comes first: it is what the others are timed beside
-        for numbers in (lacking[:first], lacking[first:]):
-            for record in benches.share([partial(numbered, number) for number in numbers], progress):
-                if record is None:
-                    step.advance()
-                    continue
-                table = store.add(table, record)
-                step.advance(note=f"network {len(known().records)} of {TOTAL_NETWORKS}: {record.engine_ms:.3g} ms")
-        again = implausible(known()) if lacking or doubted else []
-        plans = [WidthPlan.from_scores(source.graph, {}, record.widths) for record in again]
-        for record in benches.share([partial(timing, plan) for plan in plans], progress):
-            table = store.add(table, record)
-            step.advance(0, note=f"timed again, as it did not fit the others: {record.engine_ms:.3g} ms")
-    return known()
+        filling = _Filling(source, benches, store, seed, progress, step)
+        first = [] if reference_of(filling.known, source) else [DENSE]
+        filling.measure(first, TOTAL_NETWORKS)  # the others are timed beside it, and chosen by what is known of it
+        numbers = numbers_of(filling.known)
+        lacking = lacking_numbers(numbers, source.graph, filling.known, seed)
+        step.advance(TOTAL_NETWORKS - len(first) - len(lacking))
+        filling.measure(lacking, len(numbers))
+        if first or lacking or doubted:
+            filling.measure_again(implausible(filling.known))
+    return filling.known
 
 
-def _lacking(graph: ChannelGraph, known: NetworkTable, seed: int) -> list[int]:
-    """Return the numbers of the networks to measure: as many as the table lacks, and none that it has.
+class _Filling:
+    """A table while it is being filled."""
 
-    Devices that share the work end it in another order than they began it, so that any may be missing after a kill.
-    """
-    there = [record.widths for record in known.records]
-    free = [number for number in range(1 + FREE_NETWORKS) if _plan(number, graph, known, seed).widths not in there]
-    missing = max(0, TOTAL_NETWORKS - len(there))
-    stepped = min(STEPPED_NETWORKS, max(0, missing - len(free)))
-    return [*free[:missing], *range(TOTAL_NETWORKS - stepped, TOTAL_NETWORKS)]
+    def __init__(
+        self,
+        source: NetworkSource,
+        benches: BenchGroup,
+        store: TableStore,
+        seed: int,
+        progress: Progress,
+        step: Step,
+    ) -> None:
+        self._source = source
+        self._benches = benches
+        self._store = store
+        self._seed = seed
+        self._progress = progress
+        self._step = step
+        self._network = signature_of(source)
+        self._table = store.load(benches.first.fingerprint())
+
+    @property
+    def known(self) -> NetworkTable:
+        return NetworkTable(self._table, self._network, self._source.nodes)
+
+    def measure(self, numbers: Sequence[int], of: int) -> None:
+        """Time the numbered networks, of which there are to be `of` in the end; keep each as soon as it was timed."""
+        for record in self._benches.share([partial(self._numbered, number) for number in numbers], self._progress):
+            if record is None:
+                self._step.advance()
+                continue
+            self._table = self._store.add(self._table, record)
+            self._step.advance(note=f"network {len(self.known.records)} of {of}: {record.engine_ms:.3g} ms")
+
+    def measure_again(self, records: Sequence[NetworkRecord]) -> None:
+        """Time networks once more."""
+        plans = [WidthPlan.from_scores(self._source.graph, {}, record.widths) for record in records]
+        for record in self._benches.share([partial(self._timing, plan) for plan in plans], self._progress):
+            self._table = self._store.add(self._table, record)
+            self._step.advance(0, note=f"timed again, as it did not fit the others: {record.engine_ms:.3g} ms")
+
+    def _numbered(self, number: int) -> Callable[[Bench], NetworkRecord | None]:
+        plan = numbered_plan(number, self._source.graph, self.known, self._seed)
+        if any(record.widths == plan.widths for record in self.known.records):
+            return lambda bench: None  # a small network has fewer plans than there are numbers
+        return self._timing(plan)
+
+    def _timing(self, plan: WidthPlan) -> Callable[[Bench], NetworkRecord]:
+        source, network, progress = self._source, self._network, self._progress
+        model, reference = source.at(plan), reference_of(self.known, source)
+        return lambda bench: measure_network(source, plan, model, bench, network, reference, progress)
 
 
 def implausible(known: NetworkTable) -> list[NetworkRecord]:
@@ -230,51 +240,3 @@ def record_of(times: LayerTimes, plan: WidthPlan, nodes: Mapping[str, EngineNode
         len(engine.samples_ms),
         engine.rounds,
     )
-
-
-def _plan(number: int, graph: ChannelGraph, known: NetworkTable, seed: int) -> WidthPlan:
-    """Return the plan of the numbered network: the dense one, then free widths, then widths on the steps.
-
-    Each network has a level, spread evenly over the range, around which its groups' widths vary.
-    """
-    if number == 0:
-        return WidthPlan.dense(graph)
-    random = np.random.default_rng([seed, number])
-    stepped = number > FREE_NETWORKS
-    place, count = (number - FREE_NETWORKS, STEPPED_NETWORKS) if stepped else (number, FREE_NETWORKS)
-    level = (place - 0.5) / count
-    widths = {}
-    for group in graph.cuttable:
-        share = np.clip(level + random.uniform(-0.45, 0.45), 0.0, 1.0)
-        choices = useful_widths(known, graph, group.name) if stepped else group.possible[group.possible > 0]
-        widths[group.name] = int(choices[round(share * (len(choices) - 1))])
-    return WidthPlan.from_scores(graph, {}, widths)
-
-
-def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str) -> np.ndarray:
-    """Return the widths of a group that no larger width undercuts, ascending, the full one always among them.
-
-    The cost is that of all layers that the group reaches, the other groups dense. Where more than `MOST_WIDTHS` are
-    left, those are kept that lie evenly along the cost.
-    """
-    group = graph.group(name)
-    widths = group.possible
-    cost = group_cost(known, graph, name, widths)
-    cheapest_above = np.minimum.accumulate(cost[::-1])[::-1]
-    free = np.append(cost[:-1] < cheapest_above[1:] * 0.995, True)
-    widths, cost = widths[free], cost[free]
-    if len(widths) > MOST_WIDTHS:
-        marks = np.linspace(cost[0], cost[-1], MOST_WIDTHS)
-        nearest = np.unique([int(np.argmin(np.abs(cost - mark))) for mark in marks])
-        widths = widths[np.union1d(nearest, [0, len(widths) - 1])]
-    return np.asarray(widths)
-
-
-def group_cost(known: NetworkTable, graph: ChannelGraph, name: str, widths: np.ndarray) -> np.ndarray:
-    """Return the microseconds, at each of `widths`, of all rows that the group reaches; other groups are dense."""
-    many = {group.name: np.array(group.channels) for group in graph} | {name: widths}
-    total = np.zeros(len(widths))
-    for row in known.rows_of(name):
-        cin, cout = (axis.widths(many) for axis in row.axes)
-        total += known.row_us(row, cin, cout, many)
-    return total

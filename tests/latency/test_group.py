@@ -16,7 +16,8 @@ from edgeprune.errors import DeviceError, TableError
 from edgeprune.graph.trace import trace
 from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.group import BenchGroup
-from edgeprune.latency.profile import TOTAL_NETWORKS, fill
+from edgeprune.latency.profile import fill
+from edgeprune.latency.sampling import TOTAL_NETWORKS
 from edgeprune.latency.store import TableStore
 from edgeprune.targets.target import Fingerprint
 from tests.listening import Listening

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from edgeprune.budget.solve import solve
 from edgeprune.errors import TableError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
-from edgeprune.latency import profile, waiting
+from edgeprune.latency import waiting
 from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.predict import NetworkTable
-from edgeprune.latency.profile import fill, group_cost, reference_of, useful_widths
+from edgeprune.latency.profile import fill, reference_of
+from edgeprune.latency.sampling import FAMILIAR, TOTAL_NETWORKS, group_cost, useful_widths
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import LatencyTable
 from tests.simulated import SimulatedBench, Wide
@@ -82,8 +84,25 @@ def test_a_second_run_measures_nothing(blueprint: Blueprint, tmp_path: Path) -> 
     first, second = SimulatedBench(), SimulatedBench()
     fill(blueprint, first, TableStore(tmp_path))  # type: ignore[arg-type]
     fill(blueprint, second, TableStore(tmp_path))  # type: ignore[arg-type]
-    assert first.built == 1 + profile.FREE_NETWORKS + profile.STEPPED_NETWORKS
+    assert first.built == TOTAL_NETWORKS
     assert second.built == 0
+
+
+def test_a_second_network_of_the_same_layers_takes_less_than_half(tmp_path: Path) -> None:
+    """A block more, of the layers of the others; then another input size, where nothing is known."""
+    built, tables = [], []
+    for blocks, size in ((2, 8), (3, 8), (2, 10)):
+        model = Wide().eval()
+        if blocks == 3:
+            model.two = nn.Sequential(*model.two, *copy.deepcopy(model.one))
+        bench = SimulatedBench()
+        source = Blueprint(model, trace(model, torch.zeros(1, 3, size, size)))
+        tables.append(fill(source, bench, TableStore(tmp_path)))  # type: ignore[arg-type]
+        built.append(bench.built)
+    assert built == [TOTAL_NETWORKS, len(FAMILIAR), TOTAL_NETWORKS]
+    assert len(FAMILIAR) < TOTAL_NETWORKS / 2
+    assert len(tables[1].held_out) == len(FAMILIAR) - 1
+    assert tables[1].error < 0.05
 
 
 def test_a_network_of_few_plans_has_each_measured_once(tmp_path: Path) -> None:

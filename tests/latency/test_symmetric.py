@@ -153,9 +153,8 @@ def test_layers_of_any_width_are_timed_under_the_names_of_the_float_network(benc
 @pytest.mark.slow
 @pytest.mark.parametrize("bench", VERSIONS, indirect=True)
 def test_a_table_is_filled_in_int8(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"SURVEY": QUICK, "LAYERS_S": 0.0, "TOTAL_NETWORKS": 3, "FREE_NETWORKS": 1}.items():
+    for name, value in {"SURVEY": QUICK, "LAYERS_S": 0.0, "numbers_of": lambda known: (0, 1, 6)}.items():
         monkeypatch.setattr(profile, name, value)
-    monkeypatch.setattr(profile, "STEPPED_NETWORKS", 1)
     model = Wide().eval()
     blueprint = Blueprint(model, trace(model, torch.zeros(1, 3, 16, 16)))
     table = profile.fill(blueprint, bench, TableStore(tmp_path / "tables"))

@@ -31,8 +31,9 @@ from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.latency.bench import Bench, open_bench
 from edgeprune.latency.predict import NetworkTable
-from edgeprune.latency.profile import TOTAL_NETWORKS, fill, record_of, reference_of, time_networks
+from edgeprune.latency.profile import fill, record_of, reference_of, time_networks
 from edgeprune.latency.rule import LONG
+from edgeprune.latency.sampling import TOTAL_NETWORKS
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import NetworkRecord
 from edgeprune.records import append_lines, read_lines

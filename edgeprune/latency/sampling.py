@@ -1,0 +1,110 @@
+"""Which whole networks to build and time, so that few builds say most; and which widths are worth choosing from.
+
+Every network gives one point of every layer's staircase. The first ones take widths freely, to find the steps; the
+later ones take only widths that the steps make worth having, since those are what a plan is made of. Where other
+networks with the same layers were measured before, the staircases are there already, and fewer networks are enough.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.plan import WidthPlan
+from edgeprune.latency.predict import NetworkTable
+
+DENSE = 0
+FREE_NETWORKS = 5
+STEPPED_NETWORKS = 9
+TOTAL_NETWORKS = 1 + FREE_NETWORKS + STEPPED_NETWORKS
+
+FAMILIAR = (DENSE, 2, 4, 7, 9, 11, 13)
+"""The networks that are measured of one whose layers are known: enough for its own scale, and for a band."""
+FAMILIAR_SHARE = 0.9
+"""So much of the dense network's time must lie in layers that are known ..."""
+FAMILIAR_NETWORKS = 10
+"""... which they are from so many networks."""
+
+MOST_WIDTHS = 16
+"""A group has no more widths to choose from than this."""
+
+
+def numbers_of(known: NetworkTable) -> Sequence[int]:
+    """Return the numbers of the networks to measure: all, or a few where other networks have the same layers."""
+    return FAMILIAR if familiar_share(known) >= FAMILIAR_SHARE else range(TOTAL_NETWORKS)
+
+
+def familiar_share(known: NetworkTable) -> float:
+    """Return how much of the dense network's time lies in layers that enough other networks were measured with."""
+    others = known.table.without(known.records)
+    counts = Counter(family for one in others.records for family in {row.key.family for row in one.rows})
+    rows = known.dense.rows
+    us = sum(
+        row.us for row in rows if counts[row.key.family] >= FAMILIAR_NETWORKS and others.source(row.key) != "assumed"
+    )
+    return us / max(sum(row.us for row in rows), 1e-9)
+
+
+def lacking_numbers(numbers: Sequence[int], graph: ChannelGraph, known: NetworkTable, seed: int) -> list[int]:
+    """Return those of the numbered networks to measure: as many as the table lacks, and none that it has.
+
+    Devices that share the work end it in another order than they began it, so that any may be missing after a kill.
+    """
+    there = [record.widths for record in known.records]
+    early = [number for number in numbers if number <= FREE_NETWORKS]
+    early = [number for number in early if numbered_plan(number, graph, known, seed).widths not in there]
+    stepped = [number for number in numbers if number > FREE_NETWORKS]
+    missing = max(0, len(numbers) - len(there))
+    late = min(len(stepped), max(0, missing - len(early)))
+    return [*early[:missing], *stepped[len(stepped) - late :]]
+
+
+def numbered_plan(number: int, graph: ChannelGraph, known: NetworkTable, seed: int) -> WidthPlan:
+    """Return the plan of the numbered network: the dense one, then free widths, then widths on the steps.
+
+    Each network has a level, spread evenly over the range, around which its groups' widths vary.
+    """
+    if number == DENSE:
+        return WidthPlan.dense(graph)
+    random = np.random.default_rng([seed, number])
+    stepped = number > FREE_NETWORKS
+    place, count = (number - FREE_NETWORKS, STEPPED_NETWORKS) if stepped else (number, FREE_NETWORKS)
+    level = (place - 0.5) / count
+    widths = {}
+    for group in graph.cuttable:
+        share = np.clip(level + random.uniform(-0.45, 0.45), 0.0, 1.0)
+        choices = useful_widths(known, graph, group.name) if stepped else group.possible[group.possible > 0]
+        widths[group.name] = int(choices[round(share * (len(choices) - 1))])
+    return WidthPlan.from_scores(graph, {}, widths)
+
+
+def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str) -> np.ndarray:
+    """Return the widths of a group that no larger width undercuts, ascending, the full one always among them.
+
+    The cost is that of all layers that the group reaches, the other groups dense. Where more than `MOST_WIDTHS` are
+    left, those are kept that lie evenly along the cost.
+    """
+    group = graph.group(name)
+    widths = group.possible
+    cost = group_cost(known, graph, name, widths)
+    cheapest_above = np.minimum.accumulate(cost[::-1])[::-1]
+    free = np.append(cost[:-1] < cheapest_above[1:] * 0.995, True)
+    widths, cost = widths[free], cost[free]
+    if len(widths) > MOST_WIDTHS:
+        marks = np.linspace(cost[0], cost[-1], MOST_WIDTHS)
+        nearest = np.unique([int(np.argmin(np.abs(cost - mark))) for mark in marks])
+        widths = widths[np.union1d(nearest, [0, len(widths) - 1])]
+    return np.asarray(widths)
+
+
+def group_cost(known: NetworkTable, graph: ChannelGraph, name: str, widths: np.ndarray) -> np.ndarray:
+    """Return the microseconds, at each of `widths`, of all rows that the group reaches; other groups are dense."""
+    many = {group.name: np.array(group.channels) for group in graph} | {name: widths}
+    total = np.zeros(len(widths))
+    for row in known.rows_of(name):
+        cin, cout = (axis.widths(many) for axis in row.axes)
+        total += known.row_us(row, cin, cout, many)
+    return total
