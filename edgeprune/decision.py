@@ -116,6 +116,7 @@ def _refined(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str,
         ready.store,
         budget_ms / ready.drift,
         rounds=ready.job.rounds,
+        drift=ready.drift,
         progress=progress,
     )
     ready.table = refined.table

@@ -26,6 +26,7 @@ from edgeprune.latency.rule import LONG
 from edgeprune.latency.sessions import reconciled
 from edgeprune.latency.store import TableStore
 from edgeprune.progress import SILENT, Progress
+from edgeprune.units import format_ms
 
 AIM = 0.98
 """Share of the budget that a plan is made for: the rest is for the error of the final measurement."""
@@ -167,6 +168,7 @@ def refine(
     budget_ms: float,
     *,
     rounds: int = 6,
+    drift: float = 1.0,
     progress: Progress = SILENT,
 ) -> Refined:
     """Find the plan of most value whose network was itself measured within the budget.
@@ -181,6 +183,7 @@ def refine(
         store: where measurements are kept.
         budget_ms: the budget, where the dense network takes what the table says.
         rounds: how many measurements are taken at most.
+        drift: latency now over what the table says, for what is shown.
         progress: where to show it.
 
     Raises:
@@ -205,7 +208,7 @@ def refine(
                 break
             state.measure(plan, solution, goal_ms)
             measured_ms = next(one.measured_ms for one in state.rounds if one.plan == plan)
-            step.advance(note=f"round {number + 1}: {measured_ms:.4g} ms of {budget_ms:.4g} ms")
+            step.advance(note=f"round {number + 1}: {format_ms(measured_ms * drift)} of {format_ms(budget_ms * drift)}")
     lowest = search(choice, state.table).fastest().cost_us / 1000
     return Refined(state.best_within(budget_ms), tuple(state.rounds), len(state.sessions), state.table, lowest)
 

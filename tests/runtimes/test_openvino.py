@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,24 @@ class TestOpenVINO(QuantizedContract):
     def test_refuses_more_threads_than_there_are(self) -> None:
         with pytest.raises(InputError, match="threads"):
             self.open(residual(), threads=10_000)
+
+    def test_computes_where_onednn_is_asked_to_talk(self, tmp_path: Path) -> None:
+        """OpenVINO by itself computes nothing then: what it returns is what lay in memory."""
+        (tmp_path / "model.onnx").write_bytes(residual())
+        run = (
+            "import sys, numpy as np\n"
+            "from pathlib import Path\n"
+            "from edgeprune.runtimes.base import SessionSettings\n"
+            "from edgeprune.runtimes.registry import open_runtime\n"
+            "session = open_runtime('openvino').open(Path(sys.argv[1]).read_bytes(), SessionSettings())\n"
+            "print(session.run([np.ones((1, 3, 12, 12), np.float32)])[0].ravel().tolist())\n"
+        )
+        command = [sys.executable, "-c", run, str(tmp_path / "model.onnx")]
+        quiet, talking = (
+            subprocess.run(command, env={**os.environ, **more}, capture_output=True, text=True, check=True).stdout
+            for more in ({}, {"ONEDNN_VERBOSE": "profile_exec"})
+        )
+        assert talking.splitlines() == quiet.splitlines()
 
     def test_the_saved_engine_computes_the_same(self, tmp_path: Path) -> None:
         import openvino
