@@ -12,7 +12,7 @@ All seconds are processor time: the solver works in one thread, and other progra
     layers    rows of the latency table
     table     seconds for tracing, exporting, and building the table's networks
     build     seconds for the programme, which all budgets share
-    solve     seconds for --latency, each, in their order
+    solve     seconds for each --latency, in their order; nan where that is under the floor
     gap       the largest of their proven gaps
 """
 
@@ -37,6 +37,7 @@ from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.budget.choice import Choice
 from edgeprune.budget.strategies import search
 from edgeprune.budget.values import values_from_scores
+from edgeprune.errors import BudgetError
 from edgeprune.graph.trace import trace
 from edgeprune.latency.profile import fill
 from edgeprune.latency.store import TableStore
@@ -60,7 +61,7 @@ def main() -> None:
     slowest, gaps = [], []
     for name in names:
         seconds, gap = row(name, options.latency)
-        slowest.append(max(seconds))
+        slowest.append(float(np.nanmax(seconds)))
         gaps.append(gap)
     print(
         f"{len(names)} networks: slowest solve {max(slowest):.2f} s, median of the networks' slowest"
@@ -85,8 +86,12 @@ def row(name: str, budgets: Sequence[LatencyBudget]) -> tuple[list[float], float
     solutions, seconds = [], []
     for budget in budgets:
         started = time.process_time()
-        solutions.append(found.best(budget.of(dense_us)))
-        seconds.append(time.process_time() - started)
+        try:
+            solutions.append(found.best(budget.of(dense_us)))
+        except BudgetError:
+            seconds.append(float("nan"))
+        else:
+            seconds.append(time.process_time() - started)
     gap = max(one.gap or 0.0 for one in solutions)
     shown = " ".join(f"{one:5.2f}" for one in seconds)
     print(
