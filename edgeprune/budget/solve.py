@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 
 from edgeprune.budget.problem import Problem
 from edgeprune.budget.programme import Amount
+from edgeprune.budget.silence import silenced
 from edgeprune.errors import BudgetError
 from edgeprune.units import format_count, format_ms
 
@@ -176,13 +177,14 @@ def _milp(
     constraints = [LinearConstraint(problem.equalities, problem.right, problem.right), *extra]
     if problem.bounds.shape[0]:
         constraints.append(LinearConstraint(problem.bounds, ub=0.0))
-    result = milp(
-        objective,
-        integrality=problem.integral,
-        bounds=Bounds(0.0, problem.upper),
-        constraints=constraints,
-        options={"mip_rel_gap": GAP, "time_limit": TIME_LIMIT_S},
-    )
+    with silenced():
+        result = milp(
+            objective,
+            integrality=problem.integral,
+            bounds=Bounds(0.0, problem.upper),
+            constraints=constraints,
+            options={"mip_rel_gap": GAP, "time_limit": TIME_LIMIT_S},
+        )
     if result.x is None:
         return None
     return result.x, float(result.mip_gap or 0.0)

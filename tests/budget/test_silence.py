@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from edgeprune.budget.silence import silenced
+
+CHATTER = """
+import ctypes, os
+from edgeprune.budget.silence import silenced
+c_library = ctypes.CDLL(None)
+print("before")
+c_library.printf(b"ours\\n")
+with silenced():
+    c_library.printf(b"chatter\\n")
+    os.write(1, b"more of it\\n")
+print("after")
+"""
+CLOSED = """
+import os, sys
+from edgeprune.budget.silence import silenced
+os.close(1)
+with silenced():
+    print("done", file=sys.stderr)
+"""
+
+
+def test_what_a_library_prints_is_kept_out_and_nothing_else() -> None:
+    """To a pipe C's library writes when its buffer is flushed, which may be much later."""
+    done = subprocess.run([sys.executable, "-c", CHATTER], capture_output=True, text=True, check=True)
+    assert sorted(done.stdout.split()) == ["after", "before", "ours"]
+
+
+def test_a_closed_output_is_no_error() -> None:
+    done = subprocess.run([sys.executable, "-c", CLOSED], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr.startswith("done")
+
+
+def test_output_comes_back_after_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="no"), silenced():
+        raise ValueError("no")
+    print("here")
+    assert capfd.readouterr().out == "here\n"
