@@ -159,6 +159,16 @@ class NetworkTable:
         assert staircase is not None, "the rows are those of the dense network, which is in the table"
         return np.where(row.runs(cin, cout, widths), staircase(cin, cout), 0.0) * self.scale
 
+    def group_us(self, group: str, widths: Mapping[str, Any], count: int) -> np.ndarray:
+        """Return the microseconds, as parts of the whole engine, of all rows whose time depends on a group.
+
+        Args:
+            group: whose rows.
+            widths: group -> one width, or `count` of them.
+            count: for how many widths.
+        """
+        return np.asarray(self._counted_us(self.rows_of(group), widths, count).sum(axis=0) * self.scale)
+
     @property
     def scale(self) -> float:
         """Engine time for each microsecond of layer time."""
@@ -219,25 +229,28 @@ class NetworkTable:
     def _rows_us(self, widths: Sequence[Mapping[str, int]]) -> np.ndarray:
         """Return every row's microseconds at each of the widths, as the per-layer clocks count: (rows, widths)."""
         many = {group: np.array([one[group] for one in widths]) for group in widths[0]}
-        us = np.zeros((len(self.rows), len(widths)))
-        for family, members in self._families.items():
+        return self._counted_us(self.rows, many, len(widths))
+
+    def _counted_us(self, rows: Sequence[CostRow], widths: Mapping[str, Any], count: int) -> np.ndarray:
+        """Return some rows' microseconds, as the per-layer clocks count, at `count` widths of each group, or at one.
+
+        Each family's staircase is asked once: that is what takes the time.
+        """
+        families: dict[tuple[str, str, tuple[int, ...]], list[int]] = {}
+        for at, row in enumerate(rows):
+            families.setdefault(row.family, []).append(at)
+        us = np.zeros((len(rows), count))
+        for family, members in families.items():
             staircase = self.table.staircase(family)
             if staircase is None:
                 continue
-            cin, cout, runs = (np.zeros((len(members), len(widths))) for _ in range(3))
+            cin, cout, runs = (np.zeros((len(members), count)) for _ in range(3))
             for at, member in enumerate(members):
-                row = self.rows[member]
-                cin[at], cout[at] = (axis.widths(many) for axis in row.axes)
-                runs[at] = row.runs(cin[at], cout[at], many)
+                row = rows[member]
+                cin[at], cout[at] = (axis.widths(widths) for axis in row.axes)
+                runs[at] = row.runs(cin[at], cout[at], widths)
             us[members] = np.where(runs, staircase(cin, cout), 0.0)
         return us
-
-    @cached_property
-    def _families(self) -> dict[tuple[str, str, tuple[int, ...]], list[int]]:
-        members: dict[tuple[str, str, tuple[int, ...]], list[int]] = {}
-        for at, row in enumerate(self.rows):
-            members.setdefault(row.family, []).append(at)
-        return members
 
     def _source(self, row: CostRow, widths: Mapping[str, int]) -> Source:
         key = row.key(widths)

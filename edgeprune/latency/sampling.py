@@ -102,9 +102,5 @@ def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str) -> np.nda
 
 def group_cost(known: NetworkTable, graph: ChannelGraph, name: str, widths: np.ndarray) -> np.ndarray:
     """Return the microseconds, at each of `widths`, of all rows that the group reaches; other groups are dense."""
-    many = {group.name: np.array(group.channels) for group in graph} | {name: widths}
-    total = np.zeros(len(widths))
-    for row in known.rows_of(name):
-        cin, cout = (axis.widths(many) for axis in row.axes)
-        total += known.row_us(row, cin, cout, many)
-    return total
+    whole = {group.name: np.array(group.channels) for group in graph}
+    return known.group_us(name, {**whole, name: widths}, len(widths))

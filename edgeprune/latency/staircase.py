@@ -69,7 +69,7 @@ class Staircase:
         coefficients = nnls(features / scale / np.exp(logs)[:, None] * weights[:, None], weights)[0] / scale
         trend = np.maximum(features @ coefficients, _LEAST_US)
         reach = np.maximum(_REACH * points[:, 1:].max(axis=0), 4.0)
-        kernel = _kernel(points, points, reach)
+        kernel = _kernel(points, reach)
         correction = np.linalg.solve(kernel + _NOISE * np.diag(1 / counts), logs - np.log(trend))
         return cls(forms, coefficients, points, correction, reach)
 
@@ -79,8 +79,20 @@ class Staircase:
         forms = (*self.forms, form)
         at = np.stack([np.full(cin.size, forms.index(form)), cin.ravel(), cout.ravel()], axis=1)
         trend = _features(forms, at)[:, : len(self.coefficients)] @ self.coefficients
-        residual = _kernel(at, self.points, self.reach) @ self.correction
+        residual = self._residual(forms.index(form), cin.ravel(), cout.ravel())
         return np.asarray((np.maximum(trend, _LEAST_US) * np.exp(residual)).reshape(cin.shape))
+
+    def _residual(self, form: int, cin: np.ndarray, cout: np.ndarray) -> np.ndarray:
+        """Return the kernel's product with the correction, worked out once for each pair of widths: there are few."""
+        same, alone = self.points[:, 0] == form, _alone(self.points)
+        speaks = self.correction * np.where(same, 1.0, _KINSHIP) * ~alone
+        ins, at_in = np.unique(cin, return_inverse=True)
+        outs, at_out = np.unique(cout, return_inverse=True)
+        near_in, near_out = (
+            _nearness(widths, self.points[:, axis], self.reach[axis - 1]) for axis, widths in ((1, ins), (2, outs))
+        )
+        found = ((near_in * speaks) @ near_out.T)[at_in, at_out]
+        return np.asarray(np.where((cin == 1) & (cout == 1), self.correction[same & alone].sum(), found))
 
 
 def _features(forms: Sequence[str], points: np.ndarray) -> np.ndarray:
@@ -109,18 +121,17 @@ def _up(width: np.ndarray, block: int) -> np.ndarray:
     return np.ceil(width / block) * block
 
 
-def _kernel(one: np.ndarray, other: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """Return how much each point of `one` learns from each of `other`: little where one is ragged and the other not."""
-    near = _nearness(one[:, 1], other[:, 1], reach[0]) * _nearness(one[:, 2], other[:, 2], reach[1])
-    same = one[:, :1] == other[:, 0]
-    alone, there = _alone(one)[:, None], _alone(other)
-    related = np.where(same, 1.0, np.where(alone, 0.0, _KINSHIP)) * (alone == there)
-    return np.asarray(near * related)
+def _kernel(points: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Return how much each point learns from each: little where one is ragged and the other not."""
+    near = [_nearness(points[:, axis], points[:, axis], reach[axis - 1]) for axis in (1, 2)]
+    same = points[:, :1] == points[:, 0]
+    alone = _alone(points)[:, None]
+    related = np.where(same, 1.0, np.where(alone, 0.0, _KINSHIP)) * (alone == alone.T)
+    return np.asarray(near[0] * near[1] * related)
 
 
 def _nearness(one: np.ndarray, other: np.ndarray, reach: float) -> np.ndarray:
-    """Return the kernel along one axis, worked out once for each pair of widths: the points have few."""
-    (ones, at), (others, there) = (np.unique(widths, return_inverse=True) for widths in (one, other))
-    distance = ((ones[:, None] - others[None, :]) / reach) ** 2
-    distance += ((ones[:, None] % _BLOCK == 0) != (others[None, :] % _BLOCK == 0)) * 2.0
-    return np.asarray(np.exp(-0.5 * distance)[at][:, there])
+    """Return the kernel along one axis."""
+    distance = ((one[:, None] - other[None, :]) / reach) ** 2
+    distance += ((one[:, None] % _BLOCK == 0) != (other[None, :] % _BLOCK == 0)) * 2.0
+    return np.asarray(np.exp(-0.5 * distance))
