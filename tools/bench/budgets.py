@@ -21,8 +21,9 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
+
+from network_options import parser_of_many
 
 from edgeprune.decision import decide
 from edgeprune.errors import BudgetError
@@ -33,18 +34,13 @@ from edgeprune.latency.rule import FINAL
 from edgeprune.prepare import Prepared, prepare
 from edgeprune.progress import SILENT
 from edgeprune.records import append_lines, read_lines
-from edgeprune.units import LatencyBudget, parse_latencies, parse_shape
+from edgeprune.units import LatencyBudget, parse_latencies
 
 
 def main() -> None:
     """Decide and measure what is lacking, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+")
-    parser.add_argument("--input", type=parse_shape)
-    parser.add_argument("--target", default="openvino")
-    parser.add_argument("--threads", type=int, default=1)
+    parser = parser_of_many(__doc__, "runs/budgets")
     parser.add_argument("--budgets", type=parse_latencies, default="80%,60%,45%,30%")
-    parser.add_argument("--out", type=Path, default=Path("runs/budgets"))
     options = parser.parse_args()
     print(f"{'network':22} {'budget':>7} {'of':>9}  decided   again  rounds  seconds", flush=True)
     lines = []

@@ -1,4 +1,4 @@
-"""The options that name a trained network and its data, alike in every benchmark that takes one."""
+"""The options that are alike in several benchmarks: a trained network with its data, or networks on a target."""
 
 from __future__ import annotations
 
@@ -18,6 +18,22 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--input", type=parse_shape)
     parser.add_argument("--mean", type=parse_floats)
     parser.add_argument("--std", type=parse_floats)
+    return parser
+
+
+def parser_of_many(description: str | None, out: str) -> argparse.ArgumentParser:
+    """Return a parser of networks without data, the target that they are measured on, and the folder of what is known.
+
+    Args:
+        description: of the benchmark, as it is written.
+        out: the folder by default.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--input", type=parse_shape)
+    parser.add_argument("--target", default="openvino")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path(out))
     return parser
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from network_options import parser_of_many
 
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.artifacts.source import load_source
@@ -37,20 +38,14 @@ from edgeprune.latency.sampling import TOTAL_NETWORKS
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import NetworkRecord
 from edgeprune.records import append_lines, read_lines
-from edgeprune.units import parse_shape
 
 SEED = 2024
 
 
 def main() -> None:
     """Measure and print one row a network."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+")
-    parser.add_argument("--input", type=parse_shape)
-    parser.add_argument("--target", default="openvino")
-    parser.add_argument("--threads", type=int, default=1)
+    parser = parser_of_many(__doc__, "runs/prediction")
     parser.add_argument("--plans", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=Path("runs/prediction"))
     options = parser.parse_args()
     print(f"{options.target}, {options.threads} threads, {options.plans} networks each. {LONG.sentence()}")
     print("network                 median    p95  worst  band  attributed          inserted  fill")
