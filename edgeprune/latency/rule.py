@@ -87,8 +87,8 @@ class Rule:
 SURVEY = Rule(rounds=8, rounds_max=24)
 """The rule for a table's networks: the fit goes through many, and each is timed beside the dense one.
 
-On a shared machine a second for each (10 rounds) was too little: networks looked 3 to 8 % slower beside the dense one
-than when they were timed by `LONG`, because the undisturbed inferences are rare there (tools/bench/prediction.py).
+On a shared machine a second for each (10 rounds) was too little: a table so filled foretold networks that were timed by
+`LONG` 7 % too slow in the median (ResNet-56); with up to 24 rounds it was 3 % (tools/bench/prediction.py).
 """
 
 LONG = Rule(rounds=16, error=0.005, rounds_max=48, retries=32)

@@ -8,7 +8,7 @@ Layers that differ only in what is fused into them (Conv+Relu, Conv+Add+Relu) sh
 trend, and residuals speak for the other forms too, only less. So a width that one form was never measured at is known
 from the other. A layer from one channel to one stands apart, in each form: to oneDNN that is a depthwise convolution,
 for which it has no fast kernel where the step is 1 (OpenVINO 2026.4, AVX2, 3x3 at 32 x 32: 190 us, and 17 us from one
-channel to two; 13 us with a sum fused).
+channel to two; 13 to 21 us with a sum fused).
 """
 
 from __future__ import annotations
