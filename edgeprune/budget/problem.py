@@ -35,6 +35,7 @@ class Problem:
         integral: 1 for the width variables, 0 for the others.
         upper: upper bound of every variable.
         offsets: group -> its first variable.
+        pairs: pair variables and the two width variables that each stands for, in three rows.
         params: parameters and buffers' entries; None where nothing limits them.
         limits: what limits them, such as `--max-params` -> the most there may be.
     """
@@ -48,6 +49,7 @@ class Problem:
     integral: np.ndarray
     upper: np.ndarray
     offsets: Mapping[str, int]
+    pairs: np.ndarray
     params: Amount | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
 
@@ -118,6 +120,7 @@ def _problem(
         integral=programme.integral,
         upper=programme.upper,
         offsets=programme.offsets,
+        pairs=programme.pairs,
         params=params.amount(programme.count) if params else None,
         limits=limits,
     )

@@ -104,6 +104,15 @@ class Programme:
             self._pairs[one, other] = cells
         return self._pairs[one, other]
 
+    @property
+    def pairs(self) -> np.ndarray:
+        """Pair variables and the two width variables that each stands for, columns in three rows."""
+        blocks = [
+            np.stack(np.broadcast_arrays(cells, self.chosen(one)[:, None], self.chosen(other)[None, :])).reshape(3, -1)
+            for (one, other), cells in self._pairs.items()
+        ]
+        return np.concatenate([np.zeros((3, 0), np.int64), *blocks], axis=1)
+
     def inflow(self, cin: Axis, name: str) -> np.ndarray:
         """Return the columns that hold, for each width of group `name`, what comes in above the least if it is chosen.
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
 
+from edgeprune.budget.optimum import GAP, Limit, Optimum, least
 from edgeprune.budget.problem import Problem
 from edgeprune.budget.programme import Amount
-from edgeprune.budget.silence import silenced
 from edgeprune.errors import BudgetError
 from edgeprune.units import format_count, format_ms
 
-GAP = 5e-4
-TIME_LIMIT_S = 20.0
 LATENCY = "--latency"
 """The name of the budget among the limits that bind."""
 
@@ -61,7 +57,7 @@ def solve(problem: Problem, budget: float) -> Solution:
     found = _best(problem, budget, problem.limits)
     if found is None:
         raise unreachable(budget, floor(problem).cost_us, problem.limits)
-    solution = _solution(problem, *found)
+    solution = _solution(problem, found)
     binding = _binding(problem, budget, solution.value)
     return replace(solution, seconds=time.perf_counter() - started, binding=binding)
 
@@ -73,11 +69,11 @@ def floor(problem: Problem) -> Solution:
         BudgetError: even the smallest network has more parameters than may be.
     """
     started = time.perf_counter()
-    found = _milp(problem, _scaled(problem.cost), _limits(problem, problem.limits))
+    found = least(problem, _scaled(problem.cost), _limits(problem, problem.limits))
     if found is None:
         name, most = min(problem.limits.items(), key=lambda item: item[1])
         raise too_many(name, most, _fewest(problem))
-    return replace(_solution(problem, *found), seconds=time.perf_counter() - started)
+    return replace(_solution(problem, found), seconds=time.perf_counter() - started)
 
 
 def unreachable(budget_us: float, floor_us: float, limits: Mapping[str, int]) -> BudgetError:
@@ -102,17 +98,17 @@ def too_many(name: str, most: int, fewest: float) -> BudgetError:
 def _fewest(problem: Problem) -> float:
     """Return the parameters of the smallest plan."""
     assert problem.params is not None
-    found = _milp(problem, _scaled(problem.params), [])
+    found = least(problem, _scaled(problem.params))
     assert found is not None, "widths without limits are always feasible"
-    return problem.params.of(found[0])
+    return problem.params.of(found.variables)
 
 
-def _best(problem: Problem, budget: float | None, limits: Mapping[str, int]) -> tuple[np.ndarray, float] | None:
-    """Return the best variables within a budget, if there is one, and limits, and their gap; None where none are."""
-    rows = _limits(problem, limits)
+def _best(problem: Problem, budget: float | None, limits: Mapping[str, int]) -> Optimum | None:
+    """Return the best variables within a budget, if there is one, and limits; None where there are none."""
+    held = _limits(problem, limits)
     if budget is not None:
-        rows.append(_at_most(problem.cost, budget))
-    return _milp(problem, _loss(problem), rows)
+        held.append(_at_most(problem.cost, budget))
+    return least(problem, _loss(problem), held)
 
 
 def _binding(problem: Problem, budget: float, value: float) -> tuple[str, ...]:
@@ -134,22 +130,22 @@ def _binding(problem: Problem, budget: float, value: float) -> tuple[str, ...]:
     return tuple(
         name
         for name, found in without.items()
-        if found is not None and float(problem.value @ found[0]) > value + _BETTER * lost
+        if found is not None and float(problem.value @ found.variables) > value + _BETTER * lost
     )
 
 
-def _limits(problem: Problem, limits: Mapping[str, int]) -> list[LinearConstraint]:
-    """Return the tightest limit on the parameters as a constraint."""
+def _limits(problem: Problem, limits: Mapping[str, int]) -> list[Limit]:
+    """Return the tightest limit on the parameters, if there is one."""
     if not limits:
         return []
     assert problem.params is not None
     return [_at_most(problem.params, min(limits.values()) + 0.5)]
 
 
-def _at_most(amount: Amount, most: float) -> LinearConstraint:
-    """Return the constraint, scaled where its numbers are large: HiGHS takes 1e-6 of a row for nothing."""
+def _at_most(amount: Amount, most: float) -> Limit:
+    """Return the limit, scaled where its numbers are large: HiGHS takes 1e-6 of a row for nothing."""
     scale = max(1.0, float(np.abs(amount.each).max(initial=0.0)) / _ROW_SCALE)
-    return LinearConstraint(csr_array(amount.each[None, :] / scale), ub=(most - amount.constant) / scale)
+    return Limit(amount.each / scale, (most - amount.constant) / scale)
 
 
 def _scaled(amount: Amount) -> np.ndarray:
@@ -168,28 +164,8 @@ def _loss(problem: Problem) -> np.ndarray:
     return loss * (_LOSS_SCALE / max(float(loss.max(initial=0.0)), 1e-30))
 
 
-def _milp(
-    problem: Problem, objective: np.ndarray, extra: Sequence[LinearConstraint]
-) -> tuple[np.ndarray, float] | None:
-    if not problem.widths:
-        within = all(row.ub >= 0 for row in extra)
-        return (np.zeros(0), 0.0) if within else None
-    constraints = [LinearConstraint(problem.equalities, problem.right, problem.right), *extra]
-    if problem.bounds.shape[0]:
-        constraints.append(LinearConstraint(problem.bounds, ub=0.0))
-    with silenced():
-        result = milp(
-            objective,
-            integrality=problem.integral,
-            bounds=Bounds(0.0, problem.upper),
-            constraints=constraints,
-            options={"mip_rel_gap": GAP, "time_limit": TIME_LIMIT_S},
-        )
-    if result.x is None:
-        return None
-    return result.x, float(result.mip_gap or 0.0)
-
-
-def _solution(problem: Problem, variables: np.ndarray, gap: float) -> Solution:
-    value = float(problem.value @ variables)
-    return Solution(problem.widths_of(variables), value, problem.cost.of(variables), gap, 0.0)
+def _solution(problem: Problem, found: Optimum) -> Solution:
+    variables = found.variables
+    return Solution(
+        problem.widths_of(variables), float(problem.value @ variables), problem.cost.of(variables), found.gap, 0.0
+    )

@@ -1,0 +1,152 @@
+"""The least of a linear objective over a programme: exact, and quick because most choices are ruled out beforehand.
+
+The relaxation gives a lower bound, and for every choice how much more than the bound a plan with it costs at least: its
+excess. Plans that cost at most `reach` more than the bound are made of choices whose excess is within it, and only
+those choices are given to branch and bound, which takes its time from the size of the programme. If the best plan made
+of them is within reach, it is the best of all; if not, the reach grows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, linprog, milp
+from scipy.sparse import csc_array, vstack
+
+from edgeprune.budget.problem import Problem
+from edgeprune.budget.silence import silenced
+
+GAP = 5e-4
+"""A plan that is proven to be within this share of the optimum is good enough."""
+
+TIME_LIMIT_S = 20.0
+
+_REACH = 3e-3
+"""The reach to begin with, as a share of the bound; a bound of zero is taken for one."""
+
+_GROWTH = 4.0
+"""How much the reach grows at most."""
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Variables, and how far from the best they may be.
+
+    Attributes:
+        variables: one value each.
+        gap: distance of the objective to the least that could not be ruled out, as a share of the objective.
+    """
+
+    variables: np.ndarray
+    gap: float
+
+
+@dataclass(frozen=True, eq=False)
+class Limit:
+    """A limit on what a plan takes: `each @ variables <= most`."""
+
+    each: np.ndarray
+    most: float
+
+
+def least(problem: Problem, objective: np.ndarray, limits: Sequence[Limit] = ()) -> Optimum | None:
+    """Return the variables of least objective within the limits, or None if there are none.
+
+    Args:
+        problem: the programme.
+        objective: a coefficient for every variable; the sums are of the order of one or more.
+        limits: on what a plan takes, beside the programme's own constraints.
+    """
+    if not problem.widths:
+        within = all(limit.most >= 0 for limit in limits)
+        return Optimum(np.zeros(0), 0.0) if within else None
+    system = _System(problem, objective, limits)
+    deadline = time.perf_counter() + TIME_LIMIT_S
+    with silenced():
+        relaxed = system.relax()
+        if relaxed.x is None:  # a limit that just can be met may be missed by the relaxation's tolerance
+            excess, bound, reach = np.zeros(len(objective)), -np.inf, np.inf
+        else:
+            excess, bound = _excess(problem, np.maximum(relaxed.lower.marginals, 0.0)), relaxed.fun
+            reach = _REACH * (bound if bound > 0 else 1.0)
+        while True:
+            kept = excess <= reach
+            found = system.solve(kept, deadline - time.perf_counter())
+            closed = kept.all() or time.perf_counter() >= deadline
+            if found.x is not None and (closed or found.fun <= bound + reach):
+                return _optimum(found, kept, np.inf if kept.all() else bound + reach)
+            if closed:
+                return None
+            reach = _GROWTH * reach if found.x is None else min(_GROWTH * reach, found.fun - bound)
+
+
+class _System:
+    """A programme, an objective and limits, as the solvers take them."""
+
+    def __init__(self, problem: Problem, objective: np.ndarray, limits: Sequence[Limit]) -> None:
+        self.objective = objective
+        self.integral = problem.integral
+        self.upper = problem.upper
+        self.equalities = csc_array(problem.equalities)
+        self.right = problem.right
+        rows = [csc_array(limit.each[None, :]) for limit in limits]
+        self.below = csc_array(vstack([*rows, problem.bounds]))
+        self.most = np.append([limit.most for limit in limits], np.zeros(problem.bounds.shape[0]))
+
+    def relax(self) -> OptimizeResult:
+        """Solve with fractions; the equalities keep all variables under their upper bounds."""
+        return linprog(
+            self.objective,
+            A_ub=self.below,
+            b_ub=self.most,
+            A_eq=self.equalities,
+            b_eq=self.right,
+            bounds=(0.0, None),
+            method="highs-ds",
+        )
+
+    def solve(self, kept: np.ndarray, seconds: float) -> OptimizeResult:
+        """Solve over some of the variables, the others zero."""
+        columns = np.flatnonzero(kept)
+        return milp(
+            self.objective[columns],
+            integrality=self.integral[columns],
+            bounds=Bounds(0.0, self.upper[columns]),
+            constraints=[
+                LinearConstraint(self.equalities[:, columns], self.right, self.right),
+                LinearConstraint(self.below[:, columns], ub=self.most),
+            ],
+            options={"mip_rel_gap": GAP, "time_limit": max(seconds, 0.1)},
+        )
+
+
+def _excess(problem: Problem, reduced: np.ndarray) -> np.ndarray:
+    """Return for every variable how much more than the bound a plan with it costs at least.
+
+    A plan costs the bound and the reduced costs of all that is in it. A width is in it together with one pair of its
+    own and one width of every group that it is paired with, whichever those are.
+
+    Args:
+        problem: the programme.
+        reduced: the variables' reduced costs, none negative.
+    """
+    cells, ends = problem.pairs[0], problem.pairs[1:]
+    groups = np.repeat(np.arange(len(problem.widths)), [len(choices) for choices in problem.widths.values()])
+    beside = np.full((len(groups), len(problem.widths)), np.inf)
+    for own, other in (ends, ends[::-1]):
+        np.minimum.at(beside, (own, groups[other]), reduced[cells] + reduced[other])
+    excess = reduced.copy()
+    excess[: len(groups)] += np.where(np.isfinite(beside), beside, 0.0).sum(1)
+    excess[cells] = np.maximum(excess[cells], excess[ends].max(0, initial=0.0))
+    return excess
+
+
+def _optimum(found: OptimizeResult, kept: np.ndarray, elsewhere: float) -> Optimum:
+    """Return what was found over the kept variables, where plans with others cost `elsewhere` at least."""
+    variables = np.zeros(len(kept))
+    variables[kept] = found.x
+    bound = min(found.mip_dual_bound, elsewhere)
+    return Optimum(variables, max(0.0, found.fun - bound) / max(abs(found.fun), 1e-30))
