@@ -19,8 +19,11 @@ from scipy.sparse import csc_array, vstack
 from edgeprune.budget.problem import Problem
 from edgeprune.budget.silence import silenced
 
-GAP = 5e-4
-"""A plan that is proven to be within this share of the optimum is good enough."""
+GAP = 1e-3
+"""A plan that is proven to be within this share of the optimum is good enough ..."""
+
+_SEARCHED = 0.9 * GAP
+"""... and branch and bound goes on to a little less, so that rounding does not ask for another one."""
 
 TIME_LIMIT_S = 20.0
 
@@ -29,6 +32,9 @@ _REACH = 3e-3
 
 _GROWTH = 4.0
 """How much the reach grows at most."""
+
+_NOTHING = 1e-3
+"""Gaps of objectives under this are taken relative to it."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +78,17 @@ def least(problem: Problem, objective: np.ndarray, limits: Sequence[Limit] = ())
         else:
             excess, bound = _excess(problem, np.maximum(relaxed.lower.marginals, 0.0)), relaxed.fun
             reach = _REACH * (bound if bound > 0 else 1.0)
+        best, low = None, -np.inf
         while True:
             kept = excess <= reach
             found = system.solve(kept, deadline - time.perf_counter())
-            closed = kept.all() or time.perf_counter() >= deadline
-            if found.x is not None and (closed or found.fun <= bound + reach):
-                return _optimum(found, kept, np.inf if kept.all() else bound + reach)
-            if closed:
-                return None
-            reach = _GROWTH * reach if found.x is None else min(_GROWTH * reach, found.fun - bound)
+            if found.x is not None:
+                low = max(low, min(found.mip_dual_bound, np.inf if kept.all() else bound + reach))
+                best = found if best is None or found.fun < best.fun else best
+            enough = (1 - _SEARCHED) * best.fun - bound if best else np.inf
+            reach = enough if reach < enough < _GROWTH * reach else _GROWTH * reach
+            if (best and _gap(best, low) <= GAP) or kept.all() or time.perf_counter() >= deadline:
+                return Optimum(best.x, _gap(best, low)) if best else None
 
 
 class _System:
@@ -109,9 +117,9 @@ class _System:
         )
 
     def solve(self, kept: np.ndarray, seconds: float) -> OptimizeResult:
-        """Solve over some of the variables, the others zero."""
+        """Solve over some of the variables; the others are zero."""
         columns = np.flatnonzero(kept)
-        return milp(
+        found = milp(
             self.objective[columns],
             integrality=self.integral[columns],
             bounds=Bounds(0.0, self.upper[columns]),
@@ -119,8 +127,13 @@ class _System:
                 LinearConstraint(self.equalities[:, columns], self.right, self.right),
                 LinearConstraint(self.below[:, columns], ub=self.most),
             ],
-            options={"mip_rel_gap": GAP, "time_limit": max(seconds, 0.1)},
+            options={"mip_rel_gap": _SEARCHED, "time_limit": max(seconds, 0.1)},
         )
+        if found.x is not None:
+            variables = np.zeros(len(kept))
+            variables[columns] = found.x
+            found.x = variables
+        return found
 
 
 def _excess(problem: Problem, reduced: np.ndarray) -> np.ndarray:
@@ -144,9 +157,6 @@ def _excess(problem: Problem, reduced: np.ndarray) -> np.ndarray:
     return excess
 
 
-def _optimum(found: OptimizeResult, kept: np.ndarray, elsewhere: float) -> Optimum:
-    """Return what was found over the kept variables, where plans with others cost `elsewhere` at least."""
-    variables = np.zeros(len(kept))
-    variables[kept] = found.x
-    bound = min(found.mip_dual_bound, elsewhere)
-    return Optimum(variables, max(0.0, found.fun - bound) / max(abs(found.fun), 1e-30))
+def _gap(best: OptimizeResult, low: float) -> float:
+    """Return how far a plan is from a lower bound of all, as a share of its own objective."""
+    return float(max(0.0, best.fun - low) / max(abs(best.fun), _NOTHING))
