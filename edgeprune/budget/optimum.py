@@ -147,12 +147,13 @@ def _excess(problem: Problem, reduced: np.ndarray) -> np.ndarray:
         reduced: the variables' reduced costs, none negative.
     """
     cells, ends = problem.pairs[0], problem.pairs[1:]
-    groups = np.repeat(np.arange(len(problem.widths)), [len(choices) for choices in problem.widths.values()])
-    beside = np.full((len(groups), len(problem.widths)), np.inf)
+    chosen = np.flatnonzero(problem.owners >= 0)
+    place = np.cumsum(problem.owners >= 0) - 1
+    beside = np.full((len(chosen), problem.owners.max() + 1), np.inf)
     for own, other in (ends, ends[::-1]):
-        np.minimum.at(beside, (own, groups[other]), reduced[cells] + reduced[other])
+        np.minimum.at(beside, (place[own], problem.owners[other]), reduced[cells] + reduced[other])
     excess = reduced.copy()
-    excess[: len(groups)] += np.where(np.isfinite(beside), beside, 0.0).sum(1)
+    excess[chosen] += np.where(np.isfinite(beside), beside, 0.0).sum(1)
     excess[cells] = np.maximum(excess[cells], excess[ends].max(0, initial=0.0))
     return excess
 

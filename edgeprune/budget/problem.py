@@ -1,8 +1,4 @@
-"""Groups x candidate widths, their value and the layers' costs -> a mixed-integer programme.
-
-A layer's time depends on the widths of what comes in and what goes out together (`budget/programme.py` says how that
-becomes linear). After a concatenation the time is taken as affine in the channels that come in, for each output width.
-"""
+"""Groups x candidate widths, their value and the layers' costs -> a mixed-integer programme."""
 
 from __future__ import annotations
 
@@ -13,12 +9,10 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from edgeprune.budget.amounts import macs_of, params_of
+from edgeprune.budget.engine_time import time_of
 from edgeprune.budget.programme import Amount, Programme, Terms
 from edgeprune.graph.channels import ChannelGraph
-from edgeprune.graph.layers import Axis
-from edgeprune.latency.predict import CostRow, NetworkTable
-
-_SLOPE_POINTS = 9
+from edgeprune.latency.predict import NetworkTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +29,7 @@ class Problem:
         integral: 1 for the width variables, 0 for the others.
         upper: upper bound of every variable.
         offsets: group -> its first variable.
+        owners: the number of what each variable is a width of, -1 where it is none.
         pairs: pair variables and the two width variables that each stands for, in three rows.
         params: parameters and buffers' entries; None where nothing limits them.
         limits: what limits them, such as `--max-params` -> the most there may be.
@@ -49,6 +44,7 @@ class Problem:
     integral: np.ndarray
     upper: np.ndarray
     offsets: Mapping[str, int]
+    owners: np.ndarray
     pairs: np.ndarray
     params: Amount | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
@@ -85,7 +81,7 @@ def formulate(
         limits: name of a limit -> the most parameters that it allows.
     """
     programme = Programme(widths)
-    return _problem(programme, graph, values, _time_of(programme, graph, table), limits or {})
+    return _problem(programme, graph, values, time_of(programme, graph, table), limits or {})
 
 
 def formulate_macs(
@@ -108,10 +104,10 @@ def _problem(
 ) -> Problem:
     params = params_of(programme, graph) if limits else None
     value = np.zeros(programme.count)
-    for name, choices in programme.widths.items():
+    for name, choices in programme.groups.items():
         value[programme.chosen(name)] = values[name][choices]
     return Problem(
-        widths=programme.widths,
+        widths=programme.groups,
         value=value,
         cost=cost.amount(programme.count),
         equalities=programme.matrix([row for row, _ in programme.equal]),
@@ -120,80 +116,8 @@ def _problem(
         integral=programme.integral,
         upper=programme.upper,
         offsets=programme.offsets,
+        owners=programme.owners,
         pairs=programme.pairs,
         params=params.amount(programme.count) if params else None,
         limits=limits,
     )
-
-
-def _time_of(programme: Programme, graph: ChannelGraph, table: NetworkTable) -> Terms:
-    """Return the engine's microseconds."""
-    widths = programme.widths
-    closed = {group.name: group.channels for group in graph if group.name not in widths}
-    time = Terms(table.fixed_us)
-    for row in table.rows:
-        cin, cout = (axis.fix(closed) for axis in row.axes)
-        names = sorted(set(cin.parts) | set(cout.parts))
-        gates = {name for name in row.groups if name in widths and widths[name][0] == 0}
-        if len(gates.union(names)) <= 2:  # with more, what other groups take away from the row is left out
-            names = sorted(gates.union(names))
-        if not names:
-            time.constant += float(table.row_us(row, np.array(cin.fixed), np.array(cout.fixed), {}))
-        elif len(names) == 1:
-            choices = widths[names[0]]
-            us = table.row_us(
-                row, _counts(cin, names[0], choices), _counts(cout, names[0], choices), {names[0]: choices}
-            )
-            time.add(programme.chosen(names[0]), us)
-        elif len(names) == 2:
-            one, other = names
-            grid = {one: widths[one][:, None], other: widths[other][None, :]}
-            us = table.row_us(row, _grid_width(cin, grid), _grid_width(cout, grid), grid)
-            pair = programme.pair(one, other)
-            time.add(pair, np.broadcast_to(us, pair.shape))
-        elif len(cout.parts) <= 1 and not set(cout.parts) & set(cin.parts):
-            _many_in(programme, time, table, row, cin, cout)
-        else:
-            _linear(programme, time, table, row, cin, cout)
-    return time
-
-
-def _counts(axis: Axis, name: str, choices: np.ndarray) -> np.ndarray:
-    return np.asarray(axis.fixed + axis.parts.get(name, 0) * choices)
-
-
-def _grid_width(axis: Axis, grid: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.asarray(axis.fixed + sum(each * grid[name] for name, each in axis.parts.items()))
-
-
-def _many_in(programme: Programme, time: Terms, table: NetworkTable, row: CostRow, cin: Axis, cout: Axis) -> None:
-    """Add a layer that many groups flow into: affine in what comes in, for each output width."""
-    name = next(iter(cout.parts), None)
-    outs = _counts(cout, name, programme.widths[name]) if name else np.array([cout.fixed])
-    low, high = programme.range(cin)
-    marks = np.linspace(low, high, _SLOPE_POINTS)
-    times = table.row_us(row, marks[:, None], outs[None, :], {})
-    slopes, starts = np.polyfit(marks - low, times, 1)
-    if name is None:
-        time.constant += float(starts[0])
-        for group, each in cin.parts.items():
-            choices = programme.widths[group]
-            time.add(programme.chosen(group), slopes[0] * each * (choices - choices[0]))
-        return
-    time.add(programme.chosen(name), starts)
-    time.add(programme.inflow(cin, name), slopes)
-
-
-def _linear(programme: Programme, time: Terms, table: NetworkTable, row: CostRow, cin: Axis, cout: Axis) -> None:
-    """Add a row whose input and output hold many groups (a concatenation, a norm after it): affine in each group."""
-    widths = programme.widths
-    low, high = ({name: one[end] for name, one in widths.items()} for end in (0, -1))
-    total = float(table.row_us(row, np.array(cin.width(high)), np.array(cout.width(high)), {}))
-    least = float(table.row_us(row, np.array(cin.width(low)), np.array(cout.width(low)), {}))
-    names = sorted(set(cin.parts) | set(cout.parts))
-    each = {name: cin.parts.get(name, 0) + cout.parts.get(name, 0) for name in names}
-    reach = sum(each[name] * float(high[name] - low[name]) for name in names)
-    time.constant += least
-    for name in names:
-        share = (widths[name] - low[name]) * each[name]
-        time.add(programme.chosen(name), (total - least) / max(reach, 1.0) * share)

@@ -5,6 +5,8 @@ groups together needs variables of its own:
 
 - one group in, another out: pair variables y[i, j] >= 0 with row sums x_a[i] and column sums x_b[j] (the transport
   form, whose relaxation is tight), one block for all that depends on the same two groups;
+- a third group, whose being empty takes both away: the pairs say how wide the one is while the other is there, and
+  those widths, which need no branching, are paired in turn;
 - many groups in (after a concatenation): for each output width j a variable u[j], the channels that come in if j is
   chosen, between bounds that hold only if x_b[j] is set.
 """
@@ -61,11 +63,20 @@ class Programme:
     """Variables and the constraints that hold between them.
 
     Args:
-        widths: group -> candidate widths, ascending.
+        groups: group -> candidate widths, ascending.
+
+    Attributes:
+        groups: the same.
+        widths: the same, and the widths of what `gated` added.
+        count: how many variables there are.
+        offsets: what has widths -> its first variable.
+        equal: rows of the constraints, and what each must equal.
+        below: rows that must be <= 0.
     """
 
-    def __init__(self, widths: Mapping[str, np.ndarray]) -> None:
-        self.widths = widths
+    def __init__(self, groups: Mapping[str, np.ndarray]) -> None:
+        self.groups = groups
+        self.widths: dict[str, np.ndarray] = {}
         self.count = 0
         self.offsets: dict[str, int] = {}
         self.equal: list[tuple[Row, float]] = []
@@ -73,10 +84,8 @@ class Programme:
         self._upper: list[np.ndarray] = []
         self._pairs: dict[tuple[str, str], np.ndarray] = {}
         self._inflows: dict[tuple[tuple[tuple[str, float], ...], str], np.ndarray] = {}
-        for name, choices in widths.items():
-            self.offsets[name] = self.count
-            columns = self._add(len(choices), 1.0)
-            self.equal.append(((columns, np.ones(len(choices))), 1.0))
+        for name, choices in groups.items():
+            self._choose(name, choices)
         self._integral = self.count
 
     @property
@@ -90,8 +99,33 @@ class Programme:
         return np.concatenate(self._upper) if self._upper else np.zeros(0)
 
     def chosen(self, name: str) -> np.ndarray:
-        """Return the columns of a group's width variables."""
+        """Return the columns of the width variables of a group, or of what `gated` named."""
         return self.offsets[name] + np.arange(len(self.widths[name]))
+
+    @property
+    def owners(self) -> np.ndarray:
+        """The number of what each variable is a width of, -1 where it is none."""
+        owners = np.full(self.count, -1)
+        for number, name in enumerate(self.widths):
+            owners[self.chosen(name)] = number
+        return owners
+
+    def gated(self, name: str, gate: str) -> str:
+        """Return the name of something as wide as a group, but empty where another group is empty.
+
+        Args:
+            name: the group.
+            gate: the other one, which has an empty width.
+        """
+        both = f"{name} while {gate}"
+        if both not in self.widths:
+            one, other = sorted((name, gate))
+            pair = self.pair(one, other) if one == name else self.pair(one, other).T
+            wide = self.widths[name] > 0
+            chosen = self._choose(both, np.append(0, self.widths[name][wide]))
+            for column, line in zip(chosen[1:], pair[wide][:, self.widths[gate] > 0], strict=True):
+                self.equal.append(((np.append(line, column), np.append(np.ones(len(line)), -1.0)), 0.0))
+        return both
 
     def pair(self, one: str, other: str) -> np.ndarray:
         """Return the columns of two groups' pair variables, shape (widths of one, widths of other)."""
@@ -147,6 +181,13 @@ class Programme:
         ends = np.cumsum([len(columns) for columns, _ in rows])
         entries, columns = (np.concatenate([row[at] for row in rows]) for at in (1, 0))
         return csr_array((entries, columns, np.append(0, ends)), shape=(len(rows), self.count))
+
+    def _choose(self, name: str, choices: np.ndarray) -> np.ndarray:
+        self.widths[name] = choices
+        self.offsets[name] = self.count
+        columns = self._add(len(choices), 1.0)
+        self.equal.append(((columns, np.ones(len(choices))), 1.0))
+        return columns
 
     def _add(self, size: int, upper: float) -> np.ndarray:
         columns = self.count + np.arange(size)

@@ -21,7 +21,7 @@ RING = [(at, (at + 1) % GROUPS) for at in range(GROUPS)]
 def problem_of(programme: Programme, objective: np.ndarray, cost: Amount) -> Problem:
     """Return the problem of a programme without inflows."""
     return Problem(
-        widths=programme.widths,
+        widths=programme.groups,
         value=-objective,
         cost=cost,
         equalities=programme.matrix([row for row, _ in programme.equal]),
@@ -30,6 +30,7 @@ def problem_of(programme: Programme, objective: np.ndarray, cost: Amount) -> Pro
         integral=programme.integral,
         upper=programme.upper,
         offsets=programme.offsets,
+        owners=programme.owners,
         pairs=programme.pairs,
     )
 
