@@ -239,4 +239,5 @@ def record_of(times: LayerTimes, plan: WidthPlan, nodes: Mapping[str, EngineNode
         engine.min_ms,
         len(engine.samples_ms),
         engine.rounds,
+        engine.samples_ms,
     )

@@ -1,8 +1,9 @@
 """Tables as a folder that can be shared and reviewed, and back into the store.
 
 The folder has one folder a fingerprint, named by its digest: `fingerprint.json`, what the measurements are comparable
-with, and `networks.jsonl`, one network a line with all its layers. There is nothing else in it, and no name of a person
-or a machine. A table stays under its own fingerprint wherever it goes, and is checked before it is used.
+with, `networks.jsonl`, one network a line with all its layers, and `samples.jsonl`, the raw samples of each time that
+one was measured. There is nothing else in it, and no name of a person or a machine. A table stays under its own
+fingerprint wherever it goes, and is checked before it is used; the samples are for review, and are not taken in.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeprune.errors import InputError, TableError
-from edgeprune.latency.store import FINGERPRINT, TableStore, read_fingerprint
+from edgeprune.latency.store import FINGERPRINT, SAMPLES_FILE, TableStore, read_fingerprint
 from edgeprune.latency.table import SCHEMA, NetworkRecord
-from edgeprune.records import append_lines, write_json
+from edgeprune.records import append_lines, read_lines, write_json
 from edgeprune.targets.target import Fingerprint
 
 
@@ -47,6 +48,8 @@ def export_tables(store: TableStore, folder: Path, runtime: str | None = None) -
         own = folder / table.fingerprint.digest
         write_json(own / "fingerprint.json", FINGERPRINT, table.fingerprint.to_json())
         append_lines(own / "networks.jsonl", [record.to_json() for record in table.records])
+        if samples := list(read_lines(store.folder(table.fingerprint) / SAMPLES_FILE)):
+            append_lines(own / SAMPLES_FILE, samples)
     return [SharedTable(table.fingerprint, len(table.records), len(table.records)) for table in tables]
 
 

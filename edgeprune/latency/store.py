@@ -1,7 +1,7 @@
 """Where latency tables are kept: a folder a fingerprint, so that measurements of different ones are never mixed.
 
 Every record is appended in one write under a lock: processes may share the store, and a kill loses at most the network
-being timed.
+being timed. The raw samples are in a file of their own, which nothing here reads: they are there to be looked at.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from edgeprune.targets.target import Fingerprint
 FINGERPRINT = "edgeprune.fingerprint/1"
 DECISION = "edgeprune.decision/1"
 RETIRED = "edgeprune.retired/1"
+SAMPLES = "edgeprune.samples/1"
+
+SAMPLES_FILE = "samples.jsonl"
 
 
 class TableStore:
@@ -68,9 +71,11 @@ class TableStore:
             yield folder
 
     def add(self, table: LatencyTable, record: NetworkRecord) -> LatencyTable:
-        """Append a record on disk and return the table with it."""
+        """Append a record on disk, and its raw samples, and return the table with it."""
         with self._locked(table.fingerprint) as folder:
             append_lines(folder / "networks.jsonl", [record.to_json()])
+            if record.samples_ms:
+                append_lines(folder / SAMPLES_FILE, [_samples(record)])
         return LatencyTable(table.fingerprint, (*table.records, record))
 
     def decision(self, fingerprint: Fingerprint, key: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -128,3 +133,13 @@ def read_fingerprint(path: Path) -> Fingerprint:
         InputError: it can't be read.
     """
     return Fingerprint({name: value for name, value in read_json(path, FINGERPRINT).items() if name != "schema"})
+
+
+def _samples(record: NetworkRecord) -> dict[str, Any]:
+    """Return a record's samples, to a tenth of a microsecond."""
+    return {
+        "schema": SAMPLES,
+        "network": record.network,
+        "widths": dict(record.widths),
+        "samples_ms": [round(sample, 4) for sample in record.samples_ms],
+    }

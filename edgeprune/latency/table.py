@@ -45,6 +45,7 @@ class NetworkRecord:
         min_ms: the fastest sample, likewise.
         samples: how many there were, likewise.
         rounds: in how many rounds, likewise.
+        samples_ms: all of them, in order, right after it was timed; the store keeps them beside the records.
     """
 
     network: str
@@ -57,6 +58,7 @@ class NetworkRecord:
     min_ms: float | None = None
     samples: int | None = None
     rounds: int | None = None
+    samples_ms: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
     def scaled(self, factor: float) -> NetworkRecord:
         """Return the record as of a machine on which everything takes `factor` times as long."""
@@ -120,7 +122,10 @@ class NetworkRecord:
             content["spread"],
             rows,
             content["inserted_us"],
-            *(content.get(name) for name in ("p90_ms", "min_ms", "samples", "rounds")),
+            p90_ms=content.get("p90_ms"),
+            min_ms=content.get("min_ms"),
+            samples=content.get("samples"),
+            rounds=content.get("rounds"),
         )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,24 @@ def test_what_was_measured_here_stays(tmp_path: Path) -> None:
     (found,) = import_tables(ours, tmp_path / "shared")
     assert (found.networks, found.new) == (2, 1)
     assert ours.load(HERE).records == (record(8, us=3.0), record(16))
+
+
+def test_raw_samples_are_kept_beside_the_records_and_shared(tmp_path: Path) -> None:
+    here, there = TableStore(tmp_path / "here"), TableStore(tmp_path / "there")
+    once, again = (replace(record(2.0), samples_ms=samples) for samples in ((1.9, 2.00004), (2.1, 1.95, 2.0)))
+    table = here.load(HERE)
+    for one in (once, again):
+        table = here.add(table, one)
+    export_tables(here, tmp_path / "shared")
+    shared = [
+        json.loads(line) for line in (tmp_path / "shared" / HERE.digest / "samples.jsonl").read_text().splitlines()
+    ]
+    assert [line["samples_ms"] for line in shared] == [[1.9, 2.0], [2.1, 1.95, 2.0]]
+    assert {line["schema"] for line in shared} == {"edgeprune.samples/1"}
+    assert shared[0]["network"] == once.network
+    assert shared[0]["widths"] == once.widths
+    import_tables(there, tmp_path / "shared")
+    assert there.load(HERE).records[0].samples_ms == ()
 
 
 def test_tables_of_other_fingerprints_are_never_mixed(tmp_path: Path) -> None:
