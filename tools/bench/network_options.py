@@ -6,12 +6,26 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from edgeprune.errors import InputError
 from edgeprune.units import parse_floats, parse_shape
 
 
-def parser_of(description: str | None) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser that shows its description as it is written, and what edgeprune's own parsers refuse as bad usage."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def parse_known_args(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().parse_known_args(*args, **options)
+        except InputError as error:
+            self.error(str(error))
+
+
+def parser_of(description: str | None) -> Parser:
     """Return a parser with a benchmark's description as it is written, and the options that `network_of` reads."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description)
     parser.add_argument("model", nargs="?", default="demo")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--data", default="demo")
@@ -21,14 +35,14 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def parser_of_many(description: str | None, out: str) -> argparse.ArgumentParser:
+def parser_of_many(description: str | None, out: str) -> Parser:
     """Return a parser of networks without data, the target that they are measured on, and the folder of what is known.
 
     Args:
         description: of the benchmark, as it is written.
         out: the folder by default.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description)
     parser.add_argument("models", nargs="+")
     parser.add_argument("--input", type=parse_shape)
     parser.add_argument("--target", default="openvino")

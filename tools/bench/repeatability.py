@@ -14,12 +14,12 @@ neighbour of that with one group a step wider.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from network_options import Parser
 
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.artifacts.source import load_source
@@ -31,7 +31,7 @@ from edgeprune.latency.rule import LONG
 
 def main() -> None:
     """Measure and print one row a session, then the scatter."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("model", nargs="?", default="demo")
     parser.add_argument("--target", default="openvino")
     parser.add_argument("--threads", type=int, default=1)

@@ -18,7 +18,6 @@ All seconds are processor time: the solver works in one thread, and other progra
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import re
@@ -30,6 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torchvision
 from channel_groups import load
+from network_options import Parser
 
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.budget.choice import Choice
@@ -52,7 +52,7 @@ NETWORK = "by formula"
 
 def main() -> None:
     """Solve for every budget of every network, print a row each, and the medians."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--latency", type=parse_latencies, default="80%,60%,45%,30%")
     options = parser.parse_args()

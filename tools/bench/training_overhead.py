@@ -19,12 +19,12 @@ the process used of it, so that what other programs use is not counted.
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 import time
 
 import torch
+from network_options import Parser
 from torch import nn
 
 from edgeprune.artifacts.source import load_source
@@ -40,7 +40,7 @@ LONG = 1_000_000
 
 def main() -> None:
     """Warm up, take steps in turn, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("model", nargs="?", default="demo")
     parser.add_argument("--input", type=parse_shape)
     parser.add_argument("--batch", type=int, default=64)
