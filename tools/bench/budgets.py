@@ -20,6 +20,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -63,16 +64,16 @@ def kept(model: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield a line for each budget of a network: known, or found now."""
     path = options.out / f"{model.rpartition(':')[2]}-{options.target}-{options.threads}.jsonl"
     known = {line["budget"]: line for line in read_lines(path)}
-    lacking = [budget for budget in options.budgets if str(budget) not in known]
-    if lacking:
-        job = Job(model=model, target=options.target, input_shape=options.input, threads=options.threads)
-        with prepare(job, SILENT) as ready:
-            for budget in lacking:
+    job = Job(model=model, target=options.target, input_shape=options.input, threads=options.threads)
+    with ExitStack() as stack:
+        ready = None
+        for budget in options.budgets:
+            if str(budget) not in known:
+                ready = ready or stack.enter_context(prepare(job, SILENT))
                 line = {"network": path.stem, "budget": str(budget), "dense_ms": ready.dense_ms, **cut(ready, budget)}
                 known[str(budget)] = line
                 append_lines(path, [line])
-    for budget in options.budgets:
-        yield known[str(budget)]
+            yield known[str(budget)]
 
 
 def cut(ready: Prepared, budget: LatencyBudget) -> dict[str, Any]:
