@@ -59,7 +59,7 @@ class Source:
         submodule: the part's name; empty for the whole network.
         data: the data that belong to it, as `load_data` takes them; None where none do.
         mean, std: the normalisation that its weights were trained with; None where that is not known.
-        digest: SHA-256 over the weights, the structure and, where there is one, the file that builds it.
+        digest: SHA-256 over weights, structure, importances and, where there is one, the file that builds it.
     """
 
     name: str
@@ -138,7 +138,9 @@ def load_source(
         model, inputs = part_of(model, submodule, inputs)
     if weights is not None and made:
         model = bundles.load(weights, model).eval()
-    digest = hashlib.sha256(f"{state_digest(model)}\n{model}\n".encode() + found.code).hexdigest()
+    digest = hashlib.sha256(f"{state_digest(model)}\n{model}\n".encode() + found.code)
+    for tensor, learned in importances.items():
+        digest.update(f"{tensor} {learned.tolist()}\n".encode())
     return Source(
         name=f"{found.name}.{submodule}" if submodule else found.name,
         origin=origin,
@@ -153,7 +155,7 @@ def load_source(
         data=None if submodule else found.data,
         mean=made.get("mean") or found.mean,
         std=made.get("std") or found.std,
-        digest=digest,
+        digest=digest.hexdigest(),
     )
 
 

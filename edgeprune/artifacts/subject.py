@@ -34,7 +34,7 @@ class Subject:
         model: the network to start from.
         example_inputs: one batch of size 1.
         data: training and validation images; None where there are none.
-        digest: hash of the weights and the structure.
+        digest: hash of the weights, the structure and the importances.
         input_shape: of the input of the network that the code builds.
         submodule: the part of that network that `model` is; empty for all of it.
         structure: what training has built into that network before any cut; None for nothing.

@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from edgeprune.artifacts import checkpoint as checkpoints
 from edgeprune.artifacts.bundle import write_network
 from edgeprune.artifacts.contents import write_manifest
 from edgeprune.artifacts.source import load_source
 from edgeprune.artifacts.subject import load_subject, python_subject
 from edgeprune.errors import InputError, MissingError
 from edgeprune.graph.cuts import Cuts
+from edgeprune.training.loop import Trained
 
 CODE = """
 import torch
@@ -63,6 +65,17 @@ def test_the_digest_changes_with_the_code(path: Path) -> None:
     before = load_source(f"{path}:small", input_shape=SHAPE).digest
     path.write_text(CODE + "\n# changed\n")
     assert load_source(f"{path}:small", input_shape=SHAPE).digest != before
+
+
+def test_the_digest_changes_with_what_training_has_learned(path: Path, tmp_path: Path) -> None:
+    model = load_source(f"{path}:small", input_shape=SHAPE).model
+    digests = []
+    for number, learned in enumerate(([0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1])):
+        folder = tmp_path / str(number)
+        trained = Trained(model, [], {"1.weight": torch.tensor(learned)})
+        checkpoints.save(folder, trained, Cuts(), None, {"source": {"input": "1x3x8x8"}})
+        digests.append(load_source(f"{path}:small", weights=folder).digest)
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_weights_are_loaded(path: Path, tmp_path: Path) -> None:
