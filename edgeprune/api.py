@@ -57,7 +57,8 @@ def profile(
     """
     graph = verified(model, trace(model, example_inputs))
     with open_bench(target, device=device, precision=precision, threads=threads, progress=progress) as bench:
-        blueprint, store = Blueprint(model, graph), TableStore()
+        store = TableStore()
+        blueprint = Blueprint(model, graph, store.exports)
         doubted = vetted(blueprint, bench, store, progress).status == "faster"
         return fill(blueprint, bench, store, seed=seed, doubted=doubted, progress=progress)
 

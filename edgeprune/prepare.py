@@ -202,7 +202,7 @@ def traced(
             graph = verified(subject.model, graph)
             if inspect:
                 inspect(graph)
-            blueprint = Blueprint(subject.model, graph)
+            blueprint = Blueprint(subject.model, graph, TableStore().exports)
             steps.done("trace")
         yield Traced(benches, subject, blueprint, criterion, steps)
 

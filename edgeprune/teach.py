@@ -158,7 +158,8 @@ def _latency_cost(
     with open_bench(
         job.target, device=job.device, precision=job.precision, threads=job.threads, progress=progress
     ) as bench:
-        plain = Blueprint(model, trace(model, subject.example_inputs))
+        store = TableStore()
+        plain = Blueprint(model, trace(model, subject.example_inputs), store.exports)
         # Once: a run that is resumed must go to the very share that it began with.
         dense_ms = work.once("dense", lambda: {"dense_ms": measured_now(bench, plain, progress).median_ms})["dense_ms"]
         share = budget.of(dense_ms) / dense_ms
@@ -170,7 +171,7 @@ def _latency_cost(
         progress.say(f"dense {format_ms(dense_ms)}, to {format_ms(budget.of(dense_ms))}")
         wide = with_bypasses(model, subject.example_inputs, bypass)
         graph = trace(wide, subject.example_inputs)
-        blueprint, store = Blueprint(wide, graph), TableStore()
+        blueprint = Blueprint(wide, graph, store.exports)
         doubted = vetted(blueprint, bench, store, progress).status == "faster"
         table = fill(blueprint, bench, store, seed=job.seed, doubted=doubted, progress=progress)
     return share, LatencyCost(table, dense_ms)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from onnx import numpy_helper, shape_inference
 from torch import nn
 
+from edgeprune.artifacts.exports import kept_export
 from edgeprune.artifacts.liveness import with_conditions
 from edgeprune.artifacts.onnx import OPSET, export_onnx
 from edgeprune.artifacts.tidy import drop_empty, drop_unused, without_constants
@@ -36,14 +38,19 @@ class Blueprint:
     Args:
         model: the dense network, BatchNorm not folded.
         graph: its channel groups.
+        exports: a folder in which exports are kept from run to run; None keeps none.
     """
 
-    def __init__(self, model: nn.Module, graph: ChannelGraph) -> None:
+    def __init__(self, model: nn.Module, graph: ChannelGraph, exports: Path | None = None) -> None:
         self.graph = graph
         self._model = model
-        dense = fuse(_with_distinct_weights(model), graph.foldable)
-        self._dense = _inferred(export_onnx(dense, graph.example_inputs, simplify=False))
-        _free_shapes(self._dense.graph)
+        self._dense = self._exported_dense() if exports is None else kept_export(exports, graph, self._exported_dense)
+
+    def _exported_dense(self) -> onnx.ModelProto:
+        dense = fuse(_with_distinct_weights(self._model), self.graph.foldable)
+        proto = _inferred(export_onnx(dense, self.graph.example_inputs, simplify=False))
+        _free_shapes(proto.graph)
+        return proto
 
     @cached_property
     def nodes(self) -> dict[str, EngineNode]:

@@ -107,6 +107,7 @@ class ChannelGraph:
         submodule: the part of the network that was traced; empty for all of it. Names are those of the whole network.
         attributes: sizes that modules keep, such as `layer1.0.width`, and how they follow from the groups.
         allow_inexact: groups whose cut is inexact by nature may be narrowed as well.
+        calls: hash of what the network computes, its weights aside (`record.Recording.digest`).
     """
 
     groups: Mapping[str, ChannelGroup]
@@ -121,6 +122,7 @@ class ChannelGraph:
     submodule: str = ""
     attributes: Mapping[str, SizeAttribute] = field(default_factory=dict)
     allow_inexact: bool = False
+    calls: str = ""
 
     @property
     def cuttable(self) -> list[ChannelGroup]:

@@ -7,6 +7,7 @@ attention, batch_norm) arrive whole. Tensors that the code makes from numbers ar
 
 from __future__ import annotations
 
+import hashlib
 import operator
 import traceback
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx import Graph, Node
+from torch.fx.node import map_arg
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -45,6 +47,17 @@ class Recording:
     nodes: list[Node]
     names: Mapping[Node, str]
     inputs: list[Node]
+
+    def digest(self) -> str:
+        """Return a SHA-256 over all that was called: operators, arguments, sizes and modules; weights do not count."""
+        number = {node: at for at, node in enumerate(self.nodes)}
+        digest = hashlib.sha256()
+        for node in self.nodes:
+            stack = [(path, kind.__qualname__) for path, kind in node.meta.get("nn_module_stack", {}).values()]
+            arguments = map_arg((node.args, node.kwargs), lambda one: f"%{number[one]}")
+            given = tree_map(_told, node.meta.get("val"))
+            digest.update(repr([str(node.target), self.names.get(node), stack, arguments, given]).encode())
+        return digest.hexdigest()
 
 
 def record(model: nn.Module, inputs: tuple[Any, ...] | Mapping[str, Any], prefix: str = "") -> Recording:
@@ -212,6 +225,14 @@ def _computed(func: Any, args: Any, kwargs: Any) -> Any:
         return func(*args, **kwargs)
     result = func(*tree_map(_on_meta, args), **tree_map(_on_meta, kwargs))
     return args[0] if func._schema.is_mutable else result
+
+
+def _told(value: Any) -> Any:
+    """Return what tells a tensor from others as text: type, shape and, where it has them, entries."""
+    if not isinstance(value, Tensor):
+        return value
+    entries = b"" if value.is_meta else value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(entries).hexdigest()}"
 
 
 def _on_meta(value: Any) -> Any:

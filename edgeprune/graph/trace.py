@@ -166,6 +166,7 @@ class _Walk:
                 for key, (each, ids) in self.labels.attributes().items()
                 if (axis := found.axis(ids)).parts
             },
+            calls=self.recording.digest(),
         )
 
     def _flow(self, nodes: list[Node]) -> Flow:

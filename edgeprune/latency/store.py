@@ -39,6 +39,11 @@ class TableStore:
         configured = os.environ.get("EDGEPRUNE_TABLES")
         self.root = root or (Path(configured) if configured else user_data_path("edgeprune") / "tables")
 
+    @property
+    def exports(self) -> Path:
+        """The folder of exports that are kept beside the tables, so that a table is of use at once."""
+        return self.root / "exports"
+
     def load(self, fingerprint: Fingerprint) -> LatencyTable:
         """Return what was measured on that fingerprint; empty if nothing was."""
         return LatencyTable(fingerprint, tuple(self._read(fingerprint)))
