@@ -123,8 +123,7 @@ class Programme:
             pair = self.pair(one, other) if one == name else self.pair(one, other).T
             wide = self.widths[name] > 0
             chosen = self._choose(both, np.append(0, self.widths[name][wide]))
-            for column, line in zip(chosen[1:], pair[wide][:, self.widths[gate] > 0], strict=True):
-                self.equal.append(((np.append(line, column), np.append(np.ones(len(line)), -1.0)), 0.0))
+            self._sum_up(pair[wide][:, self.widths[gate] > 0], chosen[1:])
         return both
 
     def pair(self, one: str, other: str) -> np.ndarray:
@@ -132,9 +131,8 @@ class Programme:
         if (one, other) not in self._pairs:
             rows, columns = len(self.widths[one]), len(self.widths[other])
             cells = self._add(rows * columns, 1.0).reshape(rows, columns)
-            for name, lines in ((one, cells), (other, cells.T)):
-                for column, line in zip(self.chosen(name), lines, strict=True):
-                    self.equal.append(((np.append(line, column), np.append(np.ones(len(line)), -1.0)), 0.0))
+            self._sum_up(cells, self.chosen(one))
+            self._sum_up(cells.T, self.chosen(other))
             self._pairs[one, other] = cells
         return self._pairs[one, other]
 
@@ -181,6 +179,11 @@ class Programme:
         ends = np.cumsum([len(columns) for columns, _ in rows])
         entries, columns = (np.concatenate([row[at] for row in rows]) for at in (1, 0))
         return csr_array((entries, columns, np.append(0, ends)), shape=(len(rows), self.count))
+
+    def _sum_up(self, cells: np.ndarray, totals: np.ndarray) -> None:
+        """Let the variables of each row of `cells` add up to the variable of `totals` beside it."""
+        for line, total in zip(cells, totals, strict=True):
+            self.equal.append(((np.append(line, total), np.append(np.ones(len(line)), -1.0)), 0.0))
 
     def _choose(self, name: str, choices: np.ndarray) -> np.ndarray:
         self.widths[name] = choices
