@@ -19,10 +19,10 @@ import torch
 from onnx import numpy_helper, shape_inference
 from torch import nn
 
-from edgeprune.artifacts.exports import kept_export
+from edgeprune.artifacts.exports import kept_export, random_entries
 from edgeprune.artifacts.liveness import with_conditions
 from edgeprune.artifacts.onnx import OPSET, export_onnx
-from edgeprune.artifacts.tidy import drop_empty, drop_unused, without_constants
+from edgeprune.artifacts.tidy import drop_empty, drop_unused, without_constants, without_weights
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.layers import Axis, EngineNode
 from edgeprune.graph.plan import WidthPlan
@@ -44,7 +44,9 @@ class Blueprint:
     def __init__(self, model: nn.Module, graph: ChannelGraph, exports: Path | None = None) -> None:
         self.graph = graph
         self._model = model
-        self._dense = self._exported_dense() if exports is None else kept_export(exports, graph, self._exported_dense)
+        self._dense = (
+            self._exported_dense() if exports is None else kept_export(exports, graph, model, self._exported_dense)
+        )
 
     def _exported_dense(self) -> onnx.ModelProto:
         dense = fuse(_with_distinct_weights(self._model), self.graph.foldable)
@@ -58,7 +60,7 @@ class Blueprint:
         return with_conditions(_engine_nodes(self._dense.graph, self.graph), self._dense.graph, self.graph)
 
     def at(self, plan: WidthPlan) -> bytes:
-        """Return the network at `plan` as a serialized ONNX model; weights are those of the dense network."""
+        """Return the network at `plan` as a serialized ONNX model; its weights are random."""
         # Sizes that the network's code reads are constants of the exported graph.
         written = any(not key.endswith(".groups") for key in plan.cuts.attributes)
         proto = self.exported(plan) if written else _cut_onnx(self._dense, self.graph, plan)
@@ -82,13 +84,8 @@ def _with_distinct_weights(model: nn.Module) -> nn.Module:
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in [*copied.named_parameters(), *copied.named_buffers()]:
-            if not tensor.is_floating_point():
-                continue
-            noise = torch.rand(tensor.shape, generator=random).to(tensor)
-            if tensor.ndim > 1:
-                tensor.copy_((noise - 0.5) * (24 / max(1, tensor[0].numel())) ** 0.5)
-            else:
-                tensor.copy_(noise * 0.2 + (0.9 if name.endswith(("weight", "running_var")) else -0.1))
+            if tensor.is_floating_point():
+                tensor.copy_(random_entries(name, tensor.shape, random))
     return copied
 
 
@@ -131,8 +128,7 @@ def _slot_of(name: str, graph: ChannelGraph) -> str | None:
 
 
 def _cut_onnx(dense: onnx.ModelProto, graph: ChannelGraph, plan: WidthPlan) -> onnx.ModelProto:
-    proto = onnx.ModelProto()
-    proto.CopyFrom(_without_weights(dense))
+    proto = without_weights(dense)
     cuts = plan.cuts
     emptied = []
     for initializer in dense.graph.initializer:
@@ -153,16 +149,6 @@ def _cut_onnx(dense: onnx.ModelProto, graph: ChannelGraph, plan: WidthPlan) -> o
             module = node.input[1].rpartition(".")[0]
             group.i = max(1, cuts.attributes.get(f"{module}.groups", group.i))
     drop_empty(proto.graph, emptied)
-    return proto
-
-
-def _without_weights(dense: onnx.ModelProto) -> onnx.ModelProto:
-    proto = onnx.ModelProto(ir_version=dense.ir_version, producer_name=dense.producer_name)
-    proto.opset_import.extend(dense.opset_import)
-    proto.functions.extend(dense.functions)
-    proto.graph.name = dense.graph.name
-    for field in ("node", "input", "output"):
-        getattr(proto.graph, field).extend(getattr(dense.graph, field))
     return proto
 
 

@@ -129,3 +129,14 @@ def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
         value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in [*graph.value_info, *graph.input]
     }
+
+
+def without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a model without its initializers."""
+    copied = onnx.ModelProto(ir_version=proto.ir_version, producer_name=proto.producer_name)
+    copied.opset_import.extend(proto.opset_import)
+    copied.functions.extend(proto.functions)
+    copied.graph.name = proto.graph.name
+    for field in ("node", "input", "output"):
+        getattr(copied.graph, field).extend(getattr(proto.graph, field))
+    return copied

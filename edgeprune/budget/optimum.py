@@ -18,6 +18,7 @@ from scipy.sparse import csc_array, vstack
 
 from edgeprune.budget.problem import Problem
 from edgeprune.budget.silence import silenced
+from edgeprune.errors import BudgetError
 
 GAP = 1e-3
 """A plan that is proven to be within this share of the optimum is good enough ..."""
@@ -28,10 +29,10 @@ _SEARCHED = 0.9 * GAP
 TIME_LIMIT_S = 20.0
 
 _REACH = 3e-3
-"""The reach to begin with, as a share of the bound; a bound of zero is taken for one."""
+"""The reach to begin with, as a share of the bound; a bound under one is taken for one."""
 
 _GROWTH = 4.0
-"""How much the reach grows at most."""
+"""How much the reach grows at most: by the first plan that was found it may seem to need far more than it does."""
 
 _NOTHING = 1e-3
 """Gaps of objectives under this are taken relative to it."""
@@ -65,6 +66,9 @@ def least(problem: Problem, objective: np.ndarray, limits: Sequence[Limit] = ())
         problem: the programme.
         objective: a coefficient for every variable; the sums are of the order of one or more.
         limits: on what a plan takes, beside the programme's own constraints.
+
+    Raises:
+        BudgetError: within `TIME_LIMIT_S` neither was found.
     """
     if not problem.widths:
         within = all(limit.most >= 0 for limit in limits)
@@ -77,7 +81,7 @@ def least(problem: Problem, objective: np.ndarray, limits: Sequence[Limit] = ())
             excess, bound, reach = np.zeros(len(objective)), -np.inf, np.inf
         else:
             excess, bound = _excess(problem, np.maximum(relaxed.lower.marginals, 0.0)), relaxed.fun
-            reach = _REACH * (bound if bound > 0 else 1.0)
+            reach = _REACH * max(bound, 1.0)
         best, low = None, -np.inf
         while True:
             kept = excess <= reach
@@ -87,8 +91,16 @@ def least(problem: Problem, objective: np.ndarray, limits: Sequence[Limit] = ())
                 best = found if best is None or found.fun < best.fun else best
             enough = (1 - _SEARCHED) * best.fun - bound if best else np.inf
             reach = enough if reach < enough < _GROWTH * reach else _GROWTH * reach
-            if (best and _gap(best, low) <= GAP) or kept.all() or time.perf_counter() >= deadline:
-                return Optimum(best.x, _gap(best, low)) if best else None
+            late = time.perf_counter() >= deadline
+            if best and (late or kept.all() or _gap(best, low) <= GAP):
+                return Optimum(best.x, _gap(best, low))
+            if late:
+                raise BudgetError(
+                    f"no widths within the budget were found in {TIME_LIMIT_S:.0f} s, and none ruled out",
+                    remedy="allow more, or fewer widths with --align",
+                )
+            if kept.all():
+                return None
 
 
 class _System:
@@ -114,6 +126,7 @@ class _System:
             b_eq=self.right,
             bounds=(0.0, None),
             method="highs-ds",
+            options={"time_limit": TIME_LIMIT_S},
         )
 
     def solve(self, kept: np.ndarray, seconds: float) -> OptimizeResult:
@@ -140,7 +153,8 @@ def _excess(problem: Problem, reduced: np.ndarray) -> np.ndarray:
     """Return for every variable how much more than the bound a plan with it costs at least.
 
     A plan costs the bound and the reduced costs of all that is in it. A width is in it together with one pair of its
-    own and one width of every group that it is paired with, whichever those are.
+    own and one width of every group that it is paired with, whichever those are. Inflows are never ruled out by
+    themselves, since a plan may have a part of one; they go with their width.
 
     Args:
         problem: the programme.
@@ -152,9 +166,9 @@ def _excess(problem: Problem, reduced: np.ndarray) -> np.ndarray:
     beside = np.full((len(chosen), problem.owners.max() + 1), np.inf)
     for own, other in (ends, ends[::-1]):
         np.minimum.at(beside, (place[own], problem.owners[other]), reduced[cells] + reduced[other])
-    excess = reduced.copy()
-    excess[chosen] += np.where(np.isfinite(beside), beside, 0.0).sum(1)
-    excess[cells] = np.maximum(excess[cells], excess[ends].max(0, initial=0.0))
+    excess = np.zeros(len(reduced))
+    excess[chosen] = reduced[chosen] + np.where(np.isfinite(beside), beside, 0.0).sum(1)
+    excess[cells] = np.maximum(reduced[cells], excess[ends].max(0, initial=0.0))
     return excess
 
 

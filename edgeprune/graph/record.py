@@ -29,6 +29,7 @@ from edgeprune.graph.inputs import call_with
 from edgeprune.graph.sizes import SizesGiven, with_origins
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+_TOLD = (Node, *_PLAIN, torch.layout, torch.memory_format)
 _AS_INPUT = (torch.ops.aten.batch_norm.default, torch.ops.aten.layer_norm.default, torch.ops.aten.group_norm.default)
 """Operators whose output is like their input, which torch works out slowly."""
 
@@ -49,14 +50,20 @@ class Recording:
     inputs: list[Node]
 
     def digest(self) -> str:
-        """Return a SHA-256 over all that was called: operators, arguments, sizes and modules; weights do not count."""
+        """Return a SHA-256 over all that was called: operators, arguments, sizes and modules; weights do not count.
+
+        Empty where there is something that can't be told by a text that is the same in every run.
+        """
         number = {node: at for at, node in enumerate(self.nodes)}
         digest = hashlib.sha256()
         for node in self.nodes:
-            stack = [(path, kind.__qualname__) for path, kind in node.meta.get("nn_module_stack", {}).values()]
+            leaves = tree_leaves((node.args, node.kwargs))
+            values = [_told(node, one) for one in tree_leaves(node.meta.get("val"))]
+            if None in values or not all(isinstance(leaf, _TOLD) for leaf in leaves):
+                return ""
+            stack = [(path, kind.__module__, kind.__qualname__) for path, kind in _stack(node)]
             arguments = map_arg((node.args, node.kwargs), lambda one: f"%{number[one]}")
-            given = tree_map(_told, node.meta.get("val"))
-            digest.update(repr([str(node.target), self.names.get(node), stack, arguments, given]).encode())
+            digest.update(repr([str(node.target), self.names.get(node), stack, arguments, values]).encode())
         return digest.hexdigest()
 
 
@@ -227,11 +234,20 @@ def _computed(func: Any, args: Any, kwargs: Any) -> Any:
     return args[0] if func._schema.is_mutable else result
 
 
-def _told(value: Any) -> Any:
-    """Return what tells a tensor from others as text: type, shape and, where it has them, entries."""
+def _stack(node: Node) -> list[tuple[str, type]]:
+    return list(node.meta.get("nn_module_stack", {}).values())
+
+
+def _told(node: Node, value: Any) -> str | None:
+    """Return type and shape of what a node gives, and the entries of what nothing has computed; None if it has none."""
     if not isinstance(value, Tensor):
-        return value
-    entries = b"" if value.is_meta else value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        return repr(value)
+    entries = b""
+    if node.op == "placeholder" and not value.is_meta:
+        if value.layout != torch.strided or value.is_quantized:
+            return None
+        plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        entries = plain.flatten().view(torch.uint8).numpy().tobytes()
     return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(entries).hexdigest()}"
 
 

@@ -2,8 +2,9 @@
 
 The folder has one folder a fingerprint, named by its digest: `fingerprint.json`, what the measurements are comparable
 with, `networks.jsonl`, one network a line with all its layers, and `samples.jsonl`, the raw samples of each time that
-one was measured. There is nothing else in it, and no name of a person or a machine. A table stays under its own
-fingerprint wherever it goes, and is checked before it is used; the samples are for review, and are not taken in.
+one was measured, and by what all before were scaled where a whole table was. There is nothing else in it, and no name
+of a person or a machine. A table stays under its own fingerprint wherever it goes, and is checked before it is used;
+the samples are for review, and are not taken in.
 """
 
 from __future__ import annotations
@@ -48,8 +49,10 @@ def export_tables(store: TableStore, folder: Path, runtime: str | None = None) -
         own = folder / table.fingerprint.digest
         write_json(own / "fingerprint.json", FINGERPRINT, table.fingerprint.to_json())
         append_lines(own / "networks.jsonl", [record.to_json() for record in table.records])
-        if samples := list(read_lines(store.folder(table.fingerprint) / SAMPLES_FILE)):
-            append_lines(own / SAMPLES_FILE, samples)
+        known = {record.network for record in table.records}
+        samples = read_lines(store.folder(table.fingerprint) / SAMPLES_FILE)
+        if shared := [line for line in samples if line.get("network") in known]:
+            append_lines(own / SAMPLES_FILE, shared)
     return [SharedTable(table.fingerprint, len(table.records), len(table.records)) for table in tables]
 
 

@@ -83,7 +83,7 @@ class Staircase:
         return np.asarray((np.maximum(trend, _LEAST_US) * np.exp(residual)).reshape(cin.shape))
 
     def _residual(self, form: int, cin: np.ndarray, cout: np.ndarray) -> np.ndarray:
-        """Return the kernel's product with the correction; where most pairs of the widths are asked for, for all."""
+        """Return the kernel's product with the correction."""
         same, alone = self.points[:, 0] == form, _alone(self.points)
         speaks = self.correction * np.where(same, 1.0, _KINSHIP) * ~alone
         ins, at_in = np.unique(cin, return_inverse=True)
@@ -92,8 +92,8 @@ class Staircase:
             _nearness(widths, self.points[:, axis], self.reach[axis - 1]) for axis, widths in ((1, ins), (2, outs))
         )
         if len(cin) < len(ins) * len(outs):
-            found = (near_in[at_in] * speaks * near_out[at_out]).sum(axis=1)
-        else:
+            found = np.einsum("ip,p,ip->i", near_in[at_in], speaks, near_out[at_out])
+        else:  # few widths in many pairs: each pair once
             found = ((near_in * speaks) @ near_out.T)[at_in, at_out]
         return np.asarray(np.where((cin == 1) & (cout == 1), self.correction[same & alone].sum(), found))
 

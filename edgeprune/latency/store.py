@@ -31,6 +31,8 @@ SAMPLES_FILE = "samples.jsonl"
 class TableStore:
     """Where tables are kept: one folder a fingerprint, shared by every process of the user.
 
+    Beside them are the networks' exports and what cuts cost, which are made anew where they are not there.
+
     Args:
         root: the folder; `EDGEPRUNE_TABLES`, or the user's data folder, by default.
     """
@@ -116,6 +118,7 @@ class TableStore:
             records = LatencyTable(fingerprint, tuple(self._read(fingerprint))).of(network)
             append_lines(self._decisions(fingerprint), [line])
             append_lines(folder / "networks.jsonl", [line, *(record.scaled(factor).to_json() for record in records)])
+            append_lines(folder / SAMPLES_FILE, [{**line, "factor": factor}])
 
     def folder(self, fingerprint: Fingerprint) -> Path:
         """Return the folder of a fingerprint."""

@@ -66,6 +66,7 @@ class NetworkRecord:
         return replace(
             self,
             rows=rows,
+            samples_ms=tuple(sample * factor for sample in self.samples_ms),
             engine_ms=self.engine_ms * factor,
             inserted_us=self.inserted_us * factor,
             p90_ms=None if self.p90_ms is None else self.p90_ms * factor,

@@ -17,9 +17,41 @@ from edgeprune.artifacts import blueprint as blueprints
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
+from edgeprune.latency.quantized import quantized
 from tests.nets import Concat, Depthwise, Flatten, PaddedShortcut, Residual, SqueezeExcite, WrittenSize
 
 X = torch.zeros(1, 3, 8, 8)
+
+
+class Unfolded(nn.Module):
+    """A BatchNorm behind an activation and before padding can't be folded; and a factor without a dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.two = nn.Conv2d(8, 4, 3, padding=1)
+        self.factor = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.two(self.norm(self.one(x).relu()).relu()) * self.factor
+
+
+class Conv2d(nn.Conv2d):
+    """Torch's own, under its own name."""
+
+
+class Picked(nn.Module):
+    """Takes the channels that a buffer names, and adds what `constant` returns."""
+
+    def __init__(self, picked: list[int], constant: Callable[[], Tensor] = lambda: torch.zeros(4, 1, 1)) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.register_buffer("picked", torch.tensor(picked))
+        self.constant = constant
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)[:, self.picked] + self.constant()
 
 
 class Scaled(nn.Module):
@@ -56,7 +88,7 @@ def made(build: Callable[[], nn.Module], seed: int, folder: Path, x: Tensor = X)
 
 @pytest.mark.parametrize(
     "build",
-    [Residual, Depthwise, Concat, Flatten, PaddedShortcut, SqueezeExcite, WrittenSize],
+    [Unfolded, Residual, Depthwise, Concat, Flatten, PaddedShortcut, SqueezeExcite, WrittenSize],
     ids=lambda one: one.__name__,
 )
 def test_the_same_network_is_exported_once_whatever_its_weights(
@@ -76,6 +108,7 @@ def test_the_same_network_is_exported_once_whatever_its_weights(
         session = onnxruntime.InferenceSession(other, providers=["CPUExecutionProvider"])
         outputs = session.run(None, {session.get_inputs()[0].name: np.ones(X.shape, np.float32)})
         assert np.isfinite(outputs[0]).all()
+        assert np.std(outputs[0]) > 0
 
 
 @pytest.mark.parametrize(
@@ -95,6 +128,59 @@ def test_what_computes_something_else_is_exported_anew(
     made(lambda: Scaled(2.0, [1, 2, 3, 4]), 0, tmp_path)
     made(other, 0, tmp_path)
     assert len(exported) == (1 if same else 2)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda: Picked([0, 1, 2, 3]), lambda: Picked([3, 2, 1, 0])),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 1)), lambda: nn.Sequential(Conv2d(3, 4, 1))),
+    ],
+    ids=["indices", "class"],
+)
+def test_what_its_calls_alone_do_not_tell_apart(
+    one: Callable[[], nn.Module], other: Callable[[], nn.Module], tmp_path: Path, exported: list[nn.Module]
+) -> None:
+    for build in (one, other, one):
+        made(build, 0, tmp_path)
+    assert len(exported) == 2
+
+
+def test_random_numbers_in_the_code_are_the_same_calls() -> None:
+    digests = [trace(Picked([0, 1, 2, 3], lambda: torch.randn(4, 1, 1)), X).calls for _ in range(2)]
+    assert digests[0] == digests[1] != ""
+
+
+STRIPES = torch.eye(4)[:, :1, None].to_sparse()
+
+
+@pytest.mark.parametrize(
+    "constant",
+    [lambda: torch.rand(4, 1, 1, generator=torch.Generator()), lambda: STRIPES.to_dense()],
+    ids=["generator", "sparse"],
+)
+def test_what_no_text_tells_is_traced_all_the_same(constant: Callable[[], Tensor]) -> None:
+    assert trace(Picked([0, 1, 2, 3], constant), X).calls == ""
+
+
+def test_a_view_of_other_numbers_is_told_by_its_entries() -> None:
+    numbers = torch.tensor([1 + 2j, 3 - 4j, 5j, 6])
+    views = (numbers, numbers.conj(), numbers.imag)
+    constants = (lambda one=one: (one.real if one.is_complex() else one)[:, None, None] for one in views)
+    digests = [trace(Picked([0, 1, 2, 3], constant), X).calls for constant in constants]
+    assert all(digests)
+    assert len(set(digests)) == 3
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert made(Residual, 0, tmp_path / "file").nodes
+
+
+def test_what_is_kept_can_be_quantized(tmp_path: Path) -> None:
+    made(Unfolded, 0, tmp_path)
+    again = made(Unfolded, 1, tmp_path)
+    assert quantized(again.at(WidthPlan.dense(again.graph)), "qdq", reduced=True)
 
 
 def test_another_input_is_another_export(tmp_path: Path, exported: list[nn.Module]) -> None:

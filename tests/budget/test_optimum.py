@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,22 @@ from hypothesis import strategies as st
 from edgeprune.budget.optimum import GAP, Limit, least
 from edgeprune.budget.problem import Problem
 from edgeprune.budget.programme import Amount, Programme, Terms
+from edgeprune.errors import BudgetError
+from edgeprune.graph.layers import Axis
 
 GROUPS, WIDTHS = 5, 6
 RING = [(at, (at + 1) % GROUPS) for at in range(GROUPS)]
 
 
 def problem_of(programme: Programme, objective: np.ndarray, cost: Amount) -> Problem:
-    """Return the problem of a programme without inflows."""
+    """Return the problem of a programme."""
     return Problem(
         widths=programme.groups,
         value=-objective,
         cost=cost,
         equalities=programme.matrix([row for row, _ in programme.equal]),
         right=np.array([right for _, right in programme.equal]),
-        bounds=programme.matrix([]),
+        bounds=programme.matrix(programme.below),
         integral=programme.integral,
         upper=programme.upper,
         offsets=programme.offsets,
@@ -82,6 +85,62 @@ def test_equals_the_best_of_all_combinations(seed: int, share: float) -> None:
     assert found.gap <= GAP
     assert one.cost.of(found.variables) <= budget
     assert one.objective @ found.variables == pytest.approx(one.best(budget), rel=GAP, abs=1e-6)
+
+
+class Mixed:
+    """Five groups: two paired; one, while another is there, paired with a third; three flowing into that one."""
+
+    def __init__(self, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        widths = {f"g{at}": np.unique([0, *random.integers(1, 12, 3)]) for at in range(GROUPS)}
+        widths["g0"] *= 2  # halves of it are whole channels
+        programme, time = Programme(widths), Terms()
+        each = {"g0": float(random.choice([0.5, 1, 2])), "g1": 1.0, "g2": 1.0}
+        slopes = random.uniform(0, 8, len(widths["g3"]))
+        time.add(programme.inflow(Axis(0, each), "g3"), slopes)
+        pair = programme.pair("g0", "g1")
+        paired = random.uniform(0, 60, pair.shape)
+        time.add(pair, paired)
+        there = programme.gated("g2", "g4")
+        while_there = random.uniform(0, 20, (len(programme.widths[there]), len(widths["g3"])))
+        while_there[0] = 0.0
+        time.add(programme.pair(there, "g3"), while_there)
+        self.cost = time.amount(programme.count)
+        self.objective = np.zeros(programme.count)
+        for name, choices in widths.items():
+            self.objective[programme.chosen(name)] = np.sort(random.exponential(50, len(choices)))[::-1]
+        self.problem = problem_of(programme, self.objective, self.cost)
+        lost, costs = [], []
+        for places in itertools.product(*(range(len(choices)) for choices in widths.values())):
+            at = dict(zip(widths, places, strict=True))
+            comes_in = sum(count * widths[name][at[name]] for name, count in each.items())
+            inner = at["g2"] if at["g4"] > 0 else 0
+            costs.append(slopes[at["g3"]] * comes_in + paired[at["g0"], at["g1"]] + while_there[inner, at["g3"]])
+            lost.append(sum(self.objective[programme.offsets[name] + place] for name, place in at.items()))
+        self.lost, self.costs = np.array(lost), np.array(costs)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.0, 0.9))
+def test_inflows_and_groups_that_others_empty(seed: int, share: float) -> None:
+    one = Mixed(seed)
+    budget = float(np.quantile(one.costs, share)) + 1e-3
+    found = least(one.problem, one.objective, [Limit(one.cost.each, budget)])
+    assert found is not None
+    best = float(one.lost[one.costs <= budget].min())
+    value = float(one.objective @ found.variables)
+    assert value == pytest.approx(best, rel=2 * GAP, abs=1e-5)
+    assert (value - best) / value <= found.gap + 1e-6
+    fastest = least(one.problem, one.cost.each / np.abs(one.cost.each).max())
+    assert fastest is not None
+    assert one.cost.of(fastest.variables) == pytest.approx(one.costs.min(), rel=GAP, abs=1e-3)
+
+
+def test_a_search_that_ends_without_an_answer_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeprune.budget.optimum.TIME_LIMIT_S", 0.0)
+    one = ring(0)
+    with pytest.raises(BudgetError, match="none ruled out"):
+        least(one.problem, one.objective, [Limit(one.cost.each, float(one.costs.min()) - 0.5)])
 
 
 def test_there_are_none_under_the_least() -> None:
