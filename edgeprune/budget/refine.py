@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from edgeprune.budget.choice import OPEN, Choice, Range
@@ -125,31 +126,37 @@ class _State:
     def aim(self, goal_ms: float, between: tuple[Round, Round] | None = None) -> float:
         """Return the prediction at which a network is expected to be measured at `goal_ms`.
 
-        By interpolation `between` two rounds; else by the mean ratio of measured to predicted over the networks near
-        the goal, or of the nearest where none is.
+        By interpolation `between` two rounds, or where none is near between the nearest under the goal and over it;
+        else by the mean ratio of measured to predicted over the networks near the goal, or of the nearest.
         """
+        nearest = self.nearest(goal_ms)
+        if nearest is None:
+            return goal_ms
+        near = [one for one in self.rounds if _is_near(one, goal_ms)]
+        between = between or (None if near else self._around(goal_ms, self.rounds))
         if between:
             low, high = (self.table.predict(one.plan.widths).ms for one in between)
             share = (goal_ms - between[0].measured_ms) / (between[1].measured_ms - between[0].measured_ms)
             return low + share * (high - low)
-        nearest = self.nearest(goal_ms)
-        if nearest is None:
-            return goal_ms
-        near = [one for one in self.rounds if _is_near(one, goal_ms)] or [nearest]
-        ratios = [one.measured_ms / self.table.predict(one.plan.widths).ms for one in near]
+        ratios = [one.measured_ms / self.table.predict(one.plan.widths).ms for one in near or [nearest]]
         return goal_ms / statistics.geometric_mean(ratios)
 
     def bracket(self, goal_ms: float) -> tuple[Round, Round] | None:
         """Return the nearest rounds under and over the goal, if the one is the other with some groups narrower."""
-        near = sorted((one for one in self.rounds if _is_near(one, goal_ms)), key=lambda one: one.measured_ms)
-        under = [one for one in near if one.measured_ms <= goal_ms][-1:]
-        over = [one for one in near if one.measured_ms > goal_ms][:1]
+        pair = self._around(goal_ms, [one for one in self.rounds if _is_near(one, goal_ms)])
+        if pair and all(width <= pair[1].plan.widths[name] for name, width in pair[0].plan.widths.items()):
+            return pair
+        return None
+
+    def _around(self, goal_ms: float, rounds: Sequence[Round]) -> tuple[Round, Round] | None:
+        """Return of some rounds the nearest under and over the goal, if they are predicted in that order too."""
+        ordered = sorted(rounds, key=lambda one: one.measured_ms)
+        under = [one for one in ordered if one.measured_ms <= goal_ms][-1:]
+        over = [one for one in ordered if one.measured_ms > goal_ms][:1]
         if not under or not over:
             return None
-        pair = under[0], over[0]
-        nested = all(width <= pair[1].plan.widths[name] for name, width in pair[0].plan.widths.items())
-        longer = self.table.predict(pair[1].plan.widths).ms > self.table.predict(pair[0].plan.widths).ms
-        return pair if nested and longer else None
+        low, high = (self.table.predict(one.plan.widths).ms for one in (under[0], over[0]))
+        return (under[0], over[0]) if low < high else None
 
     def best_within(self, budget_ms: float) -> Round | None:
         for limit in (SAFE * budget_ms, budget_ms):

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.budget.choice import Choice
 from edgeprune.budget.explain import solve_or_explain
-from edgeprune.budget.refine import Refined, refine
+from edgeprune.budget.refine import Refined, _State, refine
 from edgeprune.budget.strategies import search
 from edgeprune.budget.values import values_from_scores
 from edgeprune.errors import BudgetError
@@ -101,3 +102,29 @@ def test_aligned_widths(blueprint: Blueprint, choice: Choice, tmp_path: Path) ->
     aligned = Choice(choice.graph, choice.scores, choice.values, align=4)
     for name, widths in aligned.problem(table).widths.items():
         assert set(widths.tolist()) <= {*range(0, 33, 4), choice.graph.groups[name].channels}
+
+
+def tried(predicted_ms: float, measured_ms: float) -> Any:
+    return SimpleNamespace(plan=SimpleNamespace(widths={"ms": predicted_ms}), measured_ms=measured_ms)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "aim"),
+    [
+        ([], 1.0),
+        # One alone, 1.25 times as long as predicted: 1 / 1.25.
+        ([tried(1.0, 1.25)], 0.8),
+        # 0.8 ms where 1.0 was predicted, 1.2 where 1.2 was: 1 ms lies halfway.
+        ([tried(1.0, 0.8), tried(1.2, 1.2)], 1.1),
+        ([tried(0.7, 0.6), tried(1.0, 0.8), tried(1.2, 1.2), tried(1.6, 1.5)], 1.1),
+        # Predicted the other way round, they say nothing together: the nearest counts, 0.8 ms where 1.4 was predicted.
+        ([tried(1.3, 1.25), tried(1.4, 0.8)], 1.75),
+        # Those near the goal count alone: 1.1 times and 0.9 times, so the root of 0.99.
+        ([tried(1.0, 1.1), tried(1.0, 0.9), tried(1.0, 0.5)], 1 / 0.99**0.5),
+    ],
+)
+def test_what_is_aimed_at(rounds: list[Any], aim: float) -> None:
+    table: Any = SimpleNamespace(predict=lambda widths: SimpleNamespace(ms=widths["ms"]))
+    nothing: Any = None
+    state = _State(table, nothing, nothing, nothing, rounds=rounds)
+    assert state.aim(1.0) == pytest.approx(aim)
