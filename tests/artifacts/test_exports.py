@@ -114,7 +114,7 @@ def test_the_same_network_is_exported_once_whatever_its_weights(
 
 
 def exports_of(builds: list[Callable[[], nn.Module]], folder: Path, x: Tensor = X) -> int:
-    """Return how many of the networks, one after the other, had to be exported; a stand-in is what they are exported to."""
+    """Return how many of the networks, one after the other, had to be exported; what to is a stand-in."""
     graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "stand-in", [], [])
     asked: list[nn.Module] = []
     for build in builds:
