@@ -22,6 +22,7 @@ import torch
 from edgeprune import errors
 from edgeprune.cli.main import run
 from edgeprune.errors import EdgePruneError
+from edgeprune.latency import waiting
 from edgeprune.latency.bench import LayerTimes
 from edgeprune.pruning import slim
 from edgeprune.targets.ssh import SshDevice
@@ -80,6 +81,7 @@ def a_key_is_pressed(scene: Scene) -> None:
 
 def other_programs(scene: Scene) -> None:
     scene.device.trusted = False
+    scene.patch.setattr(waiting, "PATIENCE_S", 0.0)
 
 
 def nobody_answers(scene: Scene) -> None:
