@@ -57,7 +57,7 @@ def kept_export(
 
 
 def random_entries(name: str, shape: Sequence[int], random: torch.Generator) -> Tensor:
-    """Return entries for a parameter or buffer with which activations neither grow nor fade, no two of them equal.
+    """Return entries for a parameter or buffer with which activations neither grow nor fade.
 
     Args:
         name: of the tensor: scales and variances are near 1, shifts and means near 0.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -48,6 +48,23 @@ class Problem:
     pairs: np.ndarray
     params: Amount | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, programme: Programme, value: np.ndarray, cost: Amount) -> Problem:
+        """Return the problem of a programme as it has been put together, with a value for every variable and a cost."""
+        return cls(
+            widths=programme.groups,
+            value=value,
+            cost=cost,
+            equalities=programme.matrix([row for row, _ in programme.equal]),
+            right=np.array([right for _, right in programme.equal]),
+            bounds=programme.matrix(programme.below),
+            integral=programme.integral,
+            upper=programme.upper,
+            offsets=programme.offsets,
+            owners=programme.owners,
+            pairs=programme.pairs,
+        )
 
     def widths_of(self, solution: np.ndarray) -> dict[str, int]:
         """Return group -> width for a solution vector."""
@@ -106,18 +123,5 @@ def _problem(
     value = np.zeros(programme.count)
     for name, choices in programme.groups.items():
         value[programme.chosen(name)] = values[name][choices]
-    return Problem(
-        widths=programme.groups,
-        value=value,
-        cost=cost.amount(programme.count),
-        equalities=programme.matrix([row for row, _ in programme.equal]),
-        right=np.array([right for _, right in programme.equal]),
-        bounds=programme.matrix(programme.below),
-        integral=programme.integral,
-        upper=programme.upper,
-        offsets=programme.offsets,
-        owners=programme.owners,
-        pairs=programme.pairs,
-        params=params.amount(programme.count) if params else None,
-        limits=limits,
-    )
+    found = Problem.of(programme, value, cost.amount(programme.count))
+    return replace(found, params=params.amount(programme.count) if params else None, limits=limits)

@@ -13,29 +13,12 @@ from hypothesis import strategies as st
 
 from edgeprune.budget.optimum import GAP, Limit, least
 from edgeprune.budget.problem import Problem
-from edgeprune.budget.programme import Amount, Programme, Terms
+from edgeprune.budget.programme import Programme, Terms
 from edgeprune.errors import BudgetError
 from edgeprune.graph.layers import Axis
 
 GROUPS, WIDTHS = 5, 6
 RING = [(at, (at + 1) % GROUPS) for at in range(GROUPS)]
-
-
-def problem_of(programme: Programme, objective: np.ndarray, cost: Amount) -> Problem:
-    """Return the problem of a programme."""
-    return Problem(
-        widths=programme.groups,
-        value=-objective,
-        cost=cost,
-        equalities=programme.matrix([row for row, _ in programme.equal]),
-        right=np.array([right for _, right in programme.equal]),
-        bounds=programme.matrix(programme.below),
-        integral=programme.integral,
-        upper=programme.upper,
-        offsets=programme.offsets,
-        owners=programme.owners,
-        pairs=programme.pairs,
-    )
 
 
 class Ring:
@@ -55,7 +38,7 @@ class Ring:
         self.cost = time.amount(programme.count)
         self.objective = np.zeros(programme.count)
         self.objective[: GROUPS * WIDTHS] = lost.ravel()
-        self.problem = problem_of(programme, self.objective, self.cost)
+        self.problem = Problem.of(programme, -self.objective, self.cost)
         grid = np.indices((WIDTHS,) * GROUPS).reshape(GROUPS, -1)
         self.lost = sum(lost[at][grid[at]] for at in range(GROUPS))
         self.costs = sum(each[grid[one], grid[other]] for (one, other), each in zip(RING, costs, strict=True))
@@ -109,7 +92,7 @@ class Mixed:
         self.objective = np.zeros(programme.count)
         for name, choices in widths.items():
             self.objective[programme.chosen(name)] = np.sort(random.exponential(50, len(choices)))[::-1]
-        self.problem = problem_of(programme, self.objective, self.cost)
+        self.problem = Problem.of(programme, -self.objective, self.cost)
         lost, costs = [], []
         for places in itertools.product(*(range(len(choices)) for choices in widths.values())):
             at = dict(zip(widths, places, strict=True))
@@ -173,7 +156,7 @@ def test_most_choices_are_not_searched_through(monkeypatch: pytest.MonkeyPatch) 
     cost = time.amount(programme.count)
     objective = np.zeros(programme.count)
     objective[:5] = [150, 100, 0, 100, 0]
-    problem = problem_of(programme, objective, cost)
+    problem = Problem.of(programme, -objective, cost)
     found = least(problem, objective, [Limit(cost.each, 10.0)])
     assert found is not None
     assert objective @ found.variables == pytest.approx(100.0)
