@@ -34,6 +34,9 @@ _REACH = 3e-3
 _GROWTH = 4.0
 """How much the reach grows at most: by the first plan that was found it may seem to need far more than it does."""
 
+_ROUNDING = 1e-9
+"""Gaps under this are none."""
+
 _NOTHING = 1e-3
 """Gaps of objectives under this are taken relative to it."""
 
@@ -174,4 +177,5 @@ def _excess(problem: Problem, reduced: np.ndarray) -> np.ndarray:
 
 def _gap(best: OptimizeResult, low: float) -> float:
     """Return how far a plan is from a lower bound of all, as a share of its own objective."""
-    return float(max(0.0, best.fun - low) / max(abs(best.fun), _NOTHING))
+    gap = float((best.fun - low) / max(abs(best.fun), _NOTHING))
+    return gap if gap > _ROUNDING else 0.0

@@ -121,7 +121,7 @@ def _binding(problem: Problem, budget: float, value: float) -> tuple[str, ...]:
         for name, choices in problem.widths.items()
     )
     lost = dense - value
-    if lost <= _BETTER * dense:
+    if lost <= GAP * dense:
         return ()
     if not problem.limits:
         return (LATENCY,)
