@@ -6,15 +6,18 @@ import math
 import resource
 import statistics
 import time
-from typing import Callable, Collection, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from edgeprune.latency.pace import pace_us
 from edgeprune.latency.rule import Rule
-from edgeprune.latency.samples import Measurement, Round, conclude, is_quiet, uncertainty
+from edgeprune.latency.samples import Measurement, Round, Sample, alone_share, conclude, is_quiet, uncertainty
 from edgeprune.targets.clocks import CpuTimes, throttles
 
 _STEADY_BATCH_S = 0.02
 _WARMUP_MAX = 5.0
 _SLICE_S = 0.015
+_ALONE_LEAST = 0.25
+"""A core that is alone for less of a round than this is given up for another one."""
 
 
 def measure(
@@ -23,6 +26,7 @@ def measure(
     *,
     beside: Optional[str] = None,
     in_thread: bool = True,
+    on_core: bool = True,
     cores: Collection[int] = (),
     spare_cores: int = 0,
     settle: Optional[Callable[[], None]] = None,
@@ -37,16 +41,19 @@ def measure(
     A call that works in the calling thread (OpenVINO and ONNX Runtime with one thread do: checked) is interrupted when
     its wall time is above its processor time, or when the system switched away from it; such samples do not count. A
     call that waits for threads of its own or for another processor shows nothing there, and only the other programs'
-    load tells a quiet round from a busy one.
+    load tells a quiet round from a busy one. Between two runs the core's pace is looked at (`latency/pace.py`): samples
+    during which another program had a part of it do not count either.
 
     Args:
         calls: what to time, by name; each runs once when called.
         rule: how often.
         beside: the call that the others are compared with.
         in_thread: the calling thread does all the work of a call.
+        on_core: a call's time depends on the calling thread's core: what works on an accelerator does not.
         cores: those that the calls may use; what runs on others is no concern. All of them by default.
         spare_cores: how many of them the calls do not need; other programs may use so many.
-        settle: called before the first round and again after every busy one, such as to move to a quieter core.
+        settle: called before the first round and again after every one in which the core was busy or shared, such as to
+            move to a quieter core.
     """
     if settle:
         settle()
@@ -55,9 +62,9 @@ def measure(
     turns: List[Dict[str, Round]] = []
     quiet: List[bool] = []
     while not _enough(turns, quiet, rule, beside):
-        turns.append(_turn(calls, rule, in_thread, cores))
+        turns.append(_turn(calls, rule, in_thread, on_core, cores))
         quiet.append(all(is_quiet(found, in_thread, spare_cores) for found in turns[-1].values()))
-        if settle and not quiet[-1]:
+        if settle and (not quiet[-1] or alone_share(turns, rule) < _ALONE_LEAST):
             settle()
     rounds = {name: [turn[name] for turn in turns] for name in calls}
     return {
@@ -105,36 +112,46 @@ def _batch_ms(call: Callable[[], object]) -> float:
 
 
 def _turn(
-    calls: Mapping[str, Callable[[], object]], rule: Rule, in_thread: bool, cores: Collection[int]
+    calls: Mapping[str, Callable[[], object]], rule: Rule, in_thread: bool, on_core: bool, cores: Collection[int]
 ) -> Dict[str, Round]:
     """Take one round of every call, in slices of milliseconds that go in turn, so that all see the same machine."""
-    samples: Dict[str, List[Tuple[float, float, int]]] = {name: [] for name in calls}
+    samples: Dict[str, List[Sample]] = {name: [] for name in calls}
     clocks, held = CpuTimes.now(cores), throttles()
     while any(_lacks(found, rule) for found in samples.values()):
         for name, call in calls.items():
-            samples[name] += _slice(call)
+            samples[name] += _slice(call, on_core)
     others, held = CpuTimes.now(cores).others_since(clocks), throttles() - held
     return {name: Round.of(found, others, held, rule, in_thread) for name, found in samples.items()}
 
 
-def _lacks(samples: Sequence[Tuple[float, float, int]], rule: Rule) -> bool:
-    return len(samples) < rule.samples_min or sum(wall_ms for wall_ms, _, _ in samples) < rule.round_s * 1e3
+def _lacks(samples: Sequence[Sample], rule: Rule) -> bool:
+    return len(samples) < rule.samples_min or sum(one.wall_ms for one in samples) < rule.round_s * 1e3
 
 
-def _slice(call: Callable[[], object]) -> List[Tuple[float, float, int]]:
+def _slice(call: Callable[[], object], on_core: bool) -> List[Sample]:
     """Take samples for a slice of time.
 
     The first run finds another call's data in the caches, so it does not count, unless it takes so long that this
     makes no difference.
     """
-    first = _sample(call)
-    if first[0] > _SLICE_S * 1e3:
+    source = _paced(call) if on_core else (Sample(*_sample(call)) for _ in iter(int, 1))
+    first = next(source)
+    if first.wall_ms > _SLICE_S * 1e3:
         return [first]
-    samples: List[Tuple[float, float, int]] = []
+    samples: List[Sample] = []
     until = time.perf_counter() + _SLICE_S
     while not samples or time.perf_counter() < until:
-        samples.append(_sample(call))
+        samples.append(next(source))
     return samples
+
+
+def _paced(call: Callable[[], object]) -> Iterator[Sample]:
+    """Yield samples, each with the slower of the core's paces before and after it."""
+    before = pace_us()
+    while True:
+        sample, after = _sample(call), pace_us()
+        yield Sample(*sample, max(before, after))
+        before = after
 
 
 def _sample(call: Callable[[], object]) -> Tuple[float, float, int]:

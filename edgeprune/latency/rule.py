@@ -5,9 +5,10 @@ compilation run at a third of their speed, so warm-up goes by the clock and unti
 neighbour on the same physical core or memory slows inferences by 10 to 60 % for milliseconds or seconds, while the
 guest's own clocks (processor time, switches, steal) show little, and the shorter the slices that two networks take in
 turn, the better their ratio repeats. So what is compared is measured together, in slices of 15 ms that take each call
-in turn, and the median is taken over the samples near the fastest ones, because what disturbs only ever adds time. On a
-quiet device those are all samples, and it is the plain median. How long is enough depends on the neighbours, so it goes
-on until the number's standard error is small, or a bound is reached.
+in turn. Who shares the core is told by a fixed piece of work between any two inferences (`latency/pace.py`), and what
+shares the memory by the times themselves: the median is taken over the samples near the fastest ones, because what
+disturbs only ever adds time. On a quiet device those are all samples, and it is the plain median. How long is enough
+depends on the neighbours, so it goes on until the number's standard error is small, or a bound is reached.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ WAITING_MAX = 1.0
 
 FASTEST = 0.02
 """The quantile that stands for the fastest samples: the very fastest one says less about the rest."""
+
+ALONE_LEAST = 0.1
+"""So many of the samples count at least as taken with the core alone, those at the best pace, however it changed."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Rule:
             work in the calling thread only).
         retries: busy rounds that are repeated, at most.
         near: samples count up to this share above the fastest ones (their 2nd percentile).
+        pace: a sample had the core to itself when a fixed piece of work before and after it took at most this share
+            longer than the fastest such pieces.
     """
 
     warmup_s: float = 0.3
@@ -56,7 +62,8 @@ class Rule:
     rounds_max: int = 10
     busy_ratio: float = 1.05
     retries: int = 16
-    near: float = 0.05
+    near: float = 0.03
+    pace: float = 0.15
 
     def __post_init__(self) -> None:
         if self.rounds_max < self.rounds:
@@ -69,7 +76,8 @@ class Rule:
     def sentence(self) -> str:
         """Say in one sentence what is repeated how often."""
         return (
-            f"Median over the samples within {self.near:.0%} of the fastest (their 2nd percentile) out of"
+            f"Median over the samples within {self.near:.0%} of the fastest (their 2nd percentile), of those with the"
+            f" core to themselves (fixed work before and after them within {self.pace:.0%} of its fastest), out of"
             f" {self.rounds} to {self.rounds_max} quiet rounds of {self.round_s:g} s (at least"
             f" {self.samples_min} samples each), until its standard error is below {self.error:.1%}, interleaved"
             f" over what is compared, after {self.warmup_s:g} s of warm-up and until steady"
@@ -84,12 +92,11 @@ class Rule:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-SURVEY = Rule(rounds=8, rounds_max=24)
-"""The rule for a table's networks: the fit goes through many, and each is timed beside the dense one.
+SURVEY = Rule(rounds=8, rounds_max=8)
+"""The rule for a table's networks one after the other, each beside the dense one."""
 
-On a shared machine a second for each (10 rounds) was too little: a table so filled foretold networks that were timed by
-`LONG` 7 % too slow in the median (ResNet-56); with up to 24 rounds it was 3 % (tools/bench/prediction.py).
-"""
+SETTLING = Rule(rounds=16, rounds_max=32, error=0.004)
+"""The rule for a table's networks all side by side."""
 
 LONG = Rule(rounds=16, error=0.005, rounds_max=48, retries=32)
 """The rule for numbers that are decided by."""

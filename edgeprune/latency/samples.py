@@ -6,9 +6,9 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from edgeprune.latency.rule import FASTEST, OTHERS_MAX, WAITING_MAX, Rule
+from edgeprune.latency.rule import ALONE_LEAST, FASTEST, OTHERS_MAX, WAITING_MAX, Rule
 
 _GROUPS = 8
 
@@ -18,12 +18,12 @@ class Measurement:
     """What came out.
 
     Attributes:
-        median_ms: median over the samples near the fastest; the number that is reported.
+        median_ms: median over the samples that count, see `undisturbed`; the number that is reported.
         p90_ms: 90th percentile over all samples of the quiet rounds.
         min_ms: fastest of them.
-        spread: half the range between the quarters of the samples near the fastest, over `median_ms`.
+        spread: half the range between the quarters of those samples, over `median_ms`.
         error: relative standard error of `median_ms`; beside a reference, of the ratio to that one's.
-        undisturbed: share of the samples that are near the fastest: 1 on a quiet device.
+        undisturbed: share of the samples that count: 1 on a quiet device.
         samples_ms: the samples of the quiet rounds, in order.
         rounds: rounds that were run, busy ones included.
         cpu_ratio: wall time over processor time of the calling thread in the rounds that count. Near 1 for a quiet
@@ -76,6 +76,18 @@ class Measurement:
         )
 
 
+class Sample(NamedTuple):
+    """One run: its wall time, the calling thread's processor time and involuntary switches, and the core's pace.
+
+    The pace is the slower of those before and after the run, see `latency/pace.py`; 0 where it was not looked at.
+    """
+
+    wall_ms: float
+    cpu_ms: float
+    switches: int
+    pace_us: float = 0.0
+
+
 @dataclass(frozen=True)
 class Round:
     """What one round says of one call.
@@ -87,6 +99,7 @@ class Round:
         switches: involuntary switches of the calling thread.
         others: cores that other programs kept busy, on average.
         throttled: how often heat or a quota held the processor back meanwhile.
+        paces_us: the core's pace at each of the samples.
     """
 
     samples_ms: tuple[float, ...]
@@ -94,21 +107,21 @@ class Round:
     switches: int
     others: float
     throttled: int
+    paces_us: tuple[float, ...]
 
     @classmethod
-    def of(
-        cls, samples: Sequence[tuple[float, float, int]], others: float, throttled: int, rule: Rule, in_thread: bool
-    ) -> Round:
-        """Make a round of samples, each (wall ms, processor ms, switches) of the calling thread."""
-        wall_ms = tuple(wall for wall, _, _ in samples)
-        cpu_ms = tuple(cpu for _, cpu, _ in samples)
-        through = tuple(wall for wall, cpu, cut in samples if not cut and wall <= rule.busy_ratio * cpu)
-        kept = wall_ms
-        if in_thread:
-            kept = through if 2 * len(through) >= len(samples) else cpu_ms
-        switches = sum(cut for _, _, cut in samples)
-        ratio = sum(wall_ms) / max(sum(cpu_ms), 1e-9)
-        return cls(kept, ratio, switches, others, throttled)
+    def of(cls, samples: Sequence[Sample], others: float, throttled: int, rule: Rule, in_thread: bool) -> Round:
+        """Make a round of what was sampled in the calling thread."""
+        through = [one for one in samples if not one.switches and one.wall_ms <= rule.busy_ratio * one.cpu_ms]
+        kept = through if in_thread and 2 * len(through) >= len(samples) else samples
+        return cls(
+            samples_ms=tuple(one.cpu_ms if in_thread and kept is samples else one.wall_ms for one in kept),
+            cpu_ratio=sum(one.wall_ms for one in samples) / max(sum(one.cpu_ms for one in samples), 1e-9),
+            switches=sum(one.switches for one in samples),
+            others=others,
+            throttled=throttled,
+            paces_us=tuple(one.pace_us for one in kept),
+        )
 
 
 def conclude(
@@ -153,10 +166,21 @@ def conclude(
 
 
 def undisturbed(rounds: Sequence[Round], rule: Rule) -> list[float]:
-    """Return the samples near the fastest ones, in ms: those that `rule` lets count."""
+    """Return the samples that `rule` lets count, in ms: near the fastest of those with the core to themselves."""
     samples = [sample for found in rounds for sample in found.samples_ms]
-    limit = (1 + rule.near) * quantiles(samples, (FASTEST,))[0]
-    return [sample for sample in samples if sample <= limit]
+    paces = [pace for found in rounds for pace in found.paces_us]
+    fastest, tenth = quantiles(paces, (FASTEST, ALONE_LEAST))
+    limit = max((1 + rule.pace) * fastest, tenth)
+    alone = [sample for sample, pace in zip(samples, paces) if pace <= limit]
+    near = (1 + rule.near) * quantiles(alone, (FASTEST,))[0]
+    return [sample for sample in alone if sample <= near]
+
+
+def alone_share(turns: Sequence[Mapping[str, Round]], rule: Rule) -> float:
+    """Return the share of the last turn's samples that had the core to themselves, by the fastest pace of all turns."""
+    paces = [[pace for found in turn.values() for pace in found.paces_us] for turn in turns]
+    limit = (1 + rule.pace) * quantiles([pace for turn in paces for pace in turn], (FASTEST,))[0]
+    return sum(pace <= limit for pace in paces[-1]) / len(paces[-1])
 
 
 def uncertainty(rounds: Sequence[Round], rule: Rule, beside: Sequence[Round] | None = None) -> float:

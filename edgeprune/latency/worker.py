@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import statistics
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from edgeprune.errors import InputError
 from edgeprune.latency.measure import measure as measure_calls
+from edgeprune.latency.pace import pace_us
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.samples import Measurement
 from edgeprune.runtimes.base import LayerTime, Session, SessionSettings
@@ -30,6 +33,8 @@ Files = Mapping[str, Path]
 REFERENCE = "reference"
 
 _LAYER_RUNS = (25, 2000)
+_LOOKED_AT = 4
+_LOOK_S = 0.03
 # The session that `outputs` used last, alone in here.
 _KEPT: Dict[Any, Session] = {}
 
@@ -136,7 +141,7 @@ def _measure(sessions: Mapping[str, Session], arguments: Json) -> Tuple[Dict[str
 
     def to_quiet_cores() -> None:
         if in_thread:
-            clocks.pin(clocks.quietest_cores(1, cores))
+            clocks.pin(_best_core(cores))
 
     with clocks.keep_affinity(), Watch(accelerator, skip_s=rule.warmup_s * len(calls)) as watch:
         found = measure_calls(
@@ -144,6 +149,7 @@ def _measure(sessions: Mapping[str, Session], arguments: Json) -> Tuple[Dict[str
             rule,
             beside=REFERENCE if REFERENCE in calls else None,
             in_thread=in_thread,
+            on_core=accelerator is None,
             cores=cores,
             spare_cores=max(0, len(cores) - threads),
             settle=to_quiet_cores,
@@ -165,8 +171,21 @@ def _pinned(threads: int) -> Iterator[None]:
     """Keep a single-threaded session on one core: with more threads, the runtime's own were bound when it opened."""
     with clocks.keep_affinity():
         if threads == 1:
-            clocks.pin(clocks.quietest_cores(1, clocks.allowed_cores()))
+            clocks.pin(_best_core(clocks.allowed_cores()))
         yield
+
+
+def _best_core(cores: Sequence[int]) -> List[int]:
+    """Return, of the cores that nothing else uses, the one at the best pace: some neighbours show only there."""
+    paces = {}
+    for core in clocks.quietest_cores(cores)[:_LOOKED_AT]:
+        clocks.pin([core])
+        until = time.perf_counter() + _LOOK_S
+        looks = [pace_us()]
+        while time.perf_counter() < until:
+            looks.append(pace_us())
+        paces[core] = statistics.fmean(looks)
+    return [min(paces, key=lambda core: paces[core])]
 
 
 def _affinity(threads: int) -> str:

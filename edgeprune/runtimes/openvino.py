@@ -6,6 +6,9 @@ Facts about the CPU plug-in that this file rests on (OpenVINO 2026.4; src/plugin
   - a node's counter is a running mean since compilation, cold runs included, of durations cut to whole microseconds,
     and is cut to a whole microsecond again when read. So: read twice, take the difference of the totals, add the two
     half microseconds, and use several fresh compilations, because one preemption stays in a mean for ever;
+  - by default it binds whatever thread calls an inference to a core of its own choice, on every call; where something
+    else binds that thread too (this measuring does), small networks at times take 0.1 ms more for as long as they are
+    loaded (0.27 instead of 0.16 ms), and the other core is not left. So one thread is not bound by it; several are;
   - int8 is in the model, not a setting: the runtime model says of each primitive what it computes in, u8 or i8 there;
     what is left in floating point then runs in float32;
   - the status of a node says only whether that mean is above zero. Which nodes a primitive computes is in the runtime
@@ -27,7 +30,7 @@ import numpy as np
 
 from edgeprune.errors import InputError
 from edgeprune.runtimes.base import LayerTime, SessionSettings
-from edgeprune.runtimes.interruptions import Stopwatch, explained, within
+from edgeprune.runtimes.interruptions import Stopwatch, explained, least_disturbed, within
 from edgeprune.runtimes.onnxgraph import Primitive, attribute, read_nodes
 
 _DEVICE = "CPU"
@@ -36,7 +39,7 @@ _READ_BACK = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 _CAPABILITIES = {"bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
 _MULTIPLY = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 _INT8 = ("i8", "u8")
-_COMPILATIONS = (2, 5)
+_COMPILATIONS = (3, 8)
 _COMPILING_S = 2.0
 _COLD_RUNS = 10
 _COLD_SECONDS = 0.03
@@ -119,8 +122,7 @@ class OpenVINOSession:
         """Time every primitive; see `base.Session.layer_times`.
 
         `runs` are shared out over several fresh compilations, fewer where these take long. A row's time is the median
-        over those that ran through, or, where fewer than two did, the mean over all: interruptions hit too few rows at
-        once for a median.
+        over the least disturbed of them.
         """
         if not self._settings.per_layer:
             raise InputError("this session has no per-layer clocks", remedy="open it with per_layer=True")
@@ -130,7 +132,8 @@ class OpenVINOSession:
         counts = [self._count(each) for _ in range(compilations)]
         # Matched by position: constants get new numbers, and so new names, in every compilation.
         primitives = [primitive for primitive, _ in counts[0][0]]
-        times = _combined([([us for _, us in rows], watch.ran_through) for rows, watch in counts])
+        counts = [counts[at] for at in least_disturbed([watch for _, watch in counts])]
+        times = [statistics.median(us for _, us in row) for row in zip(*(rows for rows, _ in counts))]
         layers_us = each * sum(us for rows, _ in counts for _, us in rows)
         self.report.update(explained(layers_us, sum(watch.wall_us for _, watch in counts)))
         return [
@@ -186,6 +189,7 @@ class OpenVINOSession:
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": self._settings.threads,
             "INFERENCE_PRECISION_HINT": _PRECISIONS[self._settings.precision],
+            "ENABLE_CPU_PINNING": self._settings.threads > 1,
             "PERF_COUNT": self._settings.per_layer,
         }
         return self._core.compile_model(self._model, _DEVICE, config)
@@ -238,6 +242,7 @@ def _read_back(core: Any, compiled: Any, kinds: Sequence[str]) -> dict[str, str]
         "precision": "int8" if any(kind in _INT8 for kind in kinds) else _READ_BACK.get(hint, hint),
         "threads": str(compiled.get_property("INFERENCE_NUM_THREADS")),
         "streams": str(compiled.get_property("NUM_STREAMS")),
+        "pinning": str(compiled.get_property("ENABLE_CPU_PINNING")),
         "device": ",".join(compiled.get_property("EXECUTION_DEVICES")),
         "device_name": str(core.get_property(_DEVICE, "FULL_DEVICE_NAME")),
         "runtime_requirements": str(compiled.get_property("RUNTIME_REQUIREMENTS")),
@@ -268,14 +273,6 @@ def _refuse_other(found: Mapping[str, str], settings: SessionSettings, capabilit
 def _us(mean: int, runs: int, cold_mean: int, cold: int) -> float:
     """Return the us of one of the runs after the first `cold`, from the means over all `runs` and over those."""
     return max(0.0, (mean * runs - cold_mean * cold) / (runs - cold) + _TWICE_CUT_US) if mean else 0.0
-
-
-def _combined(counts: Sequence[tuple[Sequence[float], bool]]) -> list[float]:
-    """Return the us of every row from several (us of every row, ran through)."""
-    through = [times for times, ran_through in counts if ran_through]
-    if len(through) > 1:
-        return [statistics.median(row) for row in zip(*through)]
-    return [statistics.fmean(row) for row in zip(*(times for times, _ in counts))]
 
 
 def _known(names: Iterable[str], nodes: frozenset[str]) -> tuple[str, ...]:

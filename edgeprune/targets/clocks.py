@@ -28,6 +28,7 @@ _ISA = (
     "bf16",
     "sve",
 )
+_IDLE = 0.6
 _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
 
 
@@ -86,15 +87,19 @@ def allowed_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def quietest_cores(count: int, cores: Sequence[int], watch_s: float = 0.05) -> list[int]:
-    """Return the `count` least busy of `cores` over the next `watch_s`, the strongest first where cores differ."""
-    if count >= len(cores):
+def quietest_cores(cores: Sequence[int], watch_s: float = 0.05) -> list[int]:
+    """Return the cores that are idle over the next `watch_s`, the strongest first where cores differ; the least busy
+    of all where none is.
+    """
+    if len(cores) == 1:
         return list(cores)
     before = _core_times()
     time.sleep(watch_s)
     after = _core_times()
     idle = {core: after[core][1] - before[core][1] for core in cores if core in after and core in before}
-    return sorted(cores, key=lambda core: (-_capacity(core), -idle.get(core, 0.0), -core))[:count]
+    ordered = sorted(cores, key=lambda core: (-_capacity(core), -idle.get(core, 0.0), -core))
+    free = [core for core in ordered if idle.get(core, 0.0) >= _IDLE * watch_s]
+    return [core for core in free if _capacity(core) == _capacity(free[0])] or ordered[:1]
 
 
 @contextmanager

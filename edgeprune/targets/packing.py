@@ -14,6 +14,7 @@ DEVICE_SIDE = (
     "errors",
     "latency/__init__",
     "latency/measure",
+    "latency/pace",
     "latency/rule",
     "latency/samples",
     "latency/worker",

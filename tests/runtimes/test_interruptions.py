@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeprune.runtimes.base import SessionSettings
-from edgeprune.runtimes.interruptions import Stopwatch, explained, within
+from edgeprune.runtimes.interruptions import Stopwatch, explained, least_disturbed, within
 from edgeprune.runtimes.registry import open_runtime
 from tests.onnx_models import residual
 
@@ -25,6 +25,22 @@ def test_a_thread_that_slept_did_not_run_through() -> None:
     time.sleep(0.02)
     assert not watch.stop().ran_through
     assert watch.used_us < 20_000
+
+
+def watched(wall_us: float, ran_through: bool = True) -> Stopwatch:
+    watch = Stopwatch()
+    watch.wall_us, watch.ran_through = wall_us, ran_through
+    return watch
+
+
+def test_the_quicker_half_of_what_ran_through_is_believed() -> None:
+    # The last is the quickest, but was interrupted; of the other five the quicker three are believed.
+    walls = [watched(9.0), watched(1.0), watched(4.0), watched(2.0), watched(3.0), watched(0.5, False)]
+    assert least_disturbed(walls) == [1, 3, 4]
+
+
+def test_where_nearly_all_were_interrupted_all_count() -> None:
+    assert least_disturbed([watched(9.0, False), watched(1.0), watched(4.0, False)]) == [0, 1, 2]
 
 
 def test_what_the_layers_explain_is_a_share_of_their_own_inferences() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from edgeprune.errors import InputError
 from edgeprune.runtimes.base import SessionSettings
-from edgeprune.runtimes.openvino import _combined, _known, _us
+from edgeprune.runtimes.openvino import _known, _us
 from edgeprune.runtimes.registry import open_runtime
 from tests.contracts.runtime_contract import QuantizedContract
 from tests.onnx_models import residual
@@ -85,12 +85,3 @@ def test_the_cold_runs_come_out_of_the_mean() -> None:
     assert _us(12, 50, 30, 10) == 8.5
     assert _us(0, 50, 0, 10) == 0
     assert _us(1, 50, 30, 10) == 0
-
-
-def test_compilations_that_ran_through_give_a_median() -> None:
-    counts = [([1.0, 10.0], True), ([2.0, 11.0], True), ([9.0, 90.0], False), ([3.0, 18.0], True)]
-    assert _combined(counts) == [2.0, 11.0]
-
-
-def test_else_all_of_them_give_a_mean() -> None:
-    assert _combined([([8.0, 0.0], False), ([4.0, 20.0], True)]) == [6.0, 10.0]

@@ -47,17 +47,23 @@ def test_a_thread_gets_its_cores_back() -> None:
     assert allowed_cores() == cores
 
 
-def test_the_quietest_core_is_the_idlest(monkeypatch: pytest.MonkeyPatch) -> None:
-    readings = iter([{0: (0.0, 0.0), 1: (0.0, 0.0), 2: (0.0, 0.0)}, {0: (5.0, 1.0), 1: (1.0, 5.0), 2: (3.0, 3.0)}])
+@pytest.mark.parametrize(("idle_s", "quietest"), [((0.01, 0.05, 0.04), [1, 2]), ((0.01, 0.0, 0.02), [2])])
+def test_the_quietest_cores_are_the_idle_ones(
+    monkeypatch: pytest.MonkeyPatch, idle_s: tuple[float, ...], quietest: list[int]
+) -> None:
+    """Those that are idle for three fifths of the time; where none is, the least busy one."""
+    readings = iter(
+        [{0: (0.0, 0.0), 1: (0.0, 0.0), 2: (0.0, 0.0)}, {at: (9.9, idle) for at, idle in enumerate(idle_s)}]
+    )
     monkeypatch.setattr(clocks, "_core_times", lambda: next(readings))
     monkeypatch.setattr(clocks, "_capacity", lambda core: 0)
-    assert clocks.quietest_cores(2, [0, 1, 2], watch_s=0.0) == [1, 2]
+    assert clocks.quietest_cores([0, 1, 2], watch_s=0.05) == quietest
 
 
 def test_strong_cores_come_before_idle_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clocks, "_core_times", dict)
     monkeypatch.setattr(clocks, "_capacity", lambda core: {0: 500, 1: 1024}[core])
-    assert clocks.quietest_cores(1, [0, 1], watch_s=0.0) == [1]
+    assert clocks.quietest_cores([0, 1], watch_s=0.0) == [1]
 
 
 def test_findings_survive_json() -> None:
