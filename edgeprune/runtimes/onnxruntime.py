@@ -1,8 +1,11 @@
 """ONNX Runtime on the CPU: settings for one stream, and per-layer times from its profiler.
 
 Facts that this file rests on (ONNX Runtime 1.31):
-  - the profiler's clock costs about 5 us a node, so a profiled session's own latency means nothing; durations are cut
-    to whole microseconds; the first run of every node is cold; it stops silently at a maximum number of events;
+  - the profiler costs about 5 us a node, so a profiled session's own latency means nothing. Some 3 of them lie within
+    the node's own time, spent on texts about its shapes, much the same for every node (2.5 to 3.3 us for Conv, Sigmoid
+    and Add on 1 to 2,048 numbers). So what it costs is measured on a chain of trivial nodes, with the profiler and
+    without it, and taken off every node. Times are cut to whole microseconds; the first run of every node is cold; the
+    profiler stops silently at a maximum number of events;
   - with the blocked layout (NCHWc) a fused node is called `<name of the tensor it writes>_nchwc`; the layout changes
     ReorderInput and ReorderOutput are nodes of their own;
   - a quantized convolution becomes a QLinearConv, named after it and a number: `conv_token_3`; only the optimised graph
@@ -16,20 +19,25 @@ import json
 import re
 import statistics
 import tempfile
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Iterable, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
 from edgeprune.errors import InputError
 from edgeprune.runtimes.base import LayerTime, SessionSettings
-from edgeprune.runtimes.interruptions import Stopwatch, explained, within
+from edgeprune.runtimes.interruptions import Stopwatch, explained, least_disturbed, within
+from edgeprune.runtimes.onnxchain import chain_of
 from edgeprune.runtimes.onnxgraph import Primitive, attribute, read_nodes
 
 _PROVIDER = "CPUExecutionProvider"
 _ERRORS_ONLY = 3
 _TOKEN = re.compile(r"_token_\d+$")
 _CUT_US = 0.5
+_LEAST_US = 0.1
+_CHAINS = (50, 100)
+_CHAIN_RUNS = 300
 _COLD_RUNS = 10
 _EVENTS_MAX = 100_000
 _KERNEL_SUFFIX = "_kernel_time"
@@ -113,9 +121,9 @@ class ONNXRuntimeSession:
     def layer_times(self, runs: int) -> list[LayerTime]:
         """Time every primitive; see `base.Session.layer_times`.
 
-        A row's time is the mean of the middle half of its samples: as robust as a median, but finer than the whole
-        microseconds of the samples, plus the half that cutting takes away. Runs in which the thread was switched away
-        do not count, unless there are no others.
+        A row's time is the mean, over the least disturbed of the runs, from the start of its node to that of the next
+        one, less what the profiler costs. Starts are cut to whole microseconds as durations are, but what is cut off
+        one interval is in the next.
         """
         if not self._settings.per_layer:
             raise InputError("this session has no per-layer clocks", remedy="open it with per_layer=True")
@@ -124,22 +132,22 @@ class ONNXRuntimeSession:
         with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
             events, watches = self._profile(Path(folder), _COLD_RUNS + runs)
             written = _written_tensors(Path(folder) / "optimised.onnx")
-        samples: dict[tuple[str, str], list[int]] = {}
-        for event in events:
-            key = (event["name"][: -len(_KERNEL_SUFFIX)], event["args"]["op_name"])
-            samples.setdefault(key, []).append(event["dur"])
-        warm = range(_COLD_RUNS, _COLD_RUNS + runs)
+        each = len(events) // len(watches)
+        kernels = [(event["name"][: -len(_KERNEL_SUFFIX)], event["args"]["op_name"]) for event in events[:each]]
         alone = self._settings.threads == 1
-        counted = [run for run in warm if watches[run].ran_through or not alone] or list(warm)
-        times = [_middle_mean([durations[run] for run in counted]) + _CUT_US for durations in samples.values()]
+        for watch in watches:  # where others work as well, the calling thread's processor time says nothing
+            watch.ran_through |= not alone
+        counted = [_COLD_RUNS + at for at in least_disturbed(watches[_COLD_RUNS:])]
+        spent = _intervals_us(events, each)[counted].mean(axis=0)
+        times = np.maximum(_LEAST_US, spent - _profiler_us()).tolist()
         if alone:
             times = within(statistics.median(watches[run].used_us for run in counted), times)
         self.report.update(explained(sum(times), statistics.median(watches[run].wall_us for run in counted)))
         primitives = [
-            Primitive(_TOKEN.sub("", name), _float_kind(kind), written.get(name, ())) for name, kind in samples
+            Primitive(_TOKEN.sub("", name), _float_kind(kind), written.get(name, ())) for name, kind in kernels
         ]
         return [
-            LayerTime(names, kind, us) for names, (_, kind), us in zip(attribute(nodes, primitives), samples, times)
+            LayerTime(names, kind, us) for names, (_, kind), us in zip(attribute(nodes, primitives), kernels, times)
         ]
 
     def close(self) -> None:
@@ -169,8 +177,57 @@ class ONNXRuntimeSession:
             watch = Stopwatch()
             session.run_with_iobinding(binding)
             watches.append(watch.stop())
-        events = json.loads(Path(session.end_profiling()).read_text())
-        return [event for event in events if event["cat"] == "Node" and event["name"].endswith(_KERNEL_SUFFIX)], watches
+        return _kernel_events(session.end_profiling()), watches
+
+
+def _intervals_us(events: Sequence[Mapping[str, Any]], each: int) -> Any:
+    """Return the us from every node's start to the next one's, (runs, nodes), from the events of runs of `each` nodes.
+
+    The last node of a run has its own duration, and what lies between two nodes on average.
+    """
+    starts = np.array([event["ts"] for event in events], dtype=np.float64).reshape(-1, each)
+    durations = np.array([event["dur"] for event in events]).reshape(-1, each) + _CUT_US
+    spent = np.diff(starts, axis=1)
+    between = (spent - durations[:, :-1]).mean() if each > 1 else 0.0
+    return np.column_stack([spent, durations[:, -1] + between])
+
+
+@lru_cache(maxsize=1)
+def _profiler_us() -> float:
+    """Return what the profiler adds to the time from one node's start to the next one's."""
+    short, long = _CHAINS
+    spent = _intervals_us(_run_chain(long, profiled=True)[1], long)[_COLD_RUNS:]
+    quicker = spent[np.argsort(spent.sum(axis=1))[: (len(spent) + 1) // 2]]
+    without_us = (_run_chain(long)[0] - _run_chain(short)[0]) / (long - short)
+    return max(0.0, float(quicker.mean()) - without_us)
+
+
+def _run_chain(count: int, profiled: bool = False) -> tuple[float, list[dict[str, Any]]]:
+    """Run a chain of trivial nodes; return the us of an undisturbed run, and its kernel events."""
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+        options = _options(SessionSettings())
+        options.enable_profiling = profiled
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = _open(chain_of(count), options)
+        binding = session.io_binding()
+        one = np.ones((1, 1, 1, 1), np.float32)
+        binding.bind_ortvalue_input("x0", onnxruntime.OrtValue.ortvalue_from_numpy(one))
+        binding.bind_output(f"x{count}")
+        watches = []
+        for _ in range(_CHAIN_RUNS):
+            watch = Stopwatch()
+            session.run_with_iobinding(binding)
+            watches.append(watch.stop())
+        events = _kernel_events(session.end_profiling()) if profiled else []
+    return statistics.median(watches[at].wall_us for at in least_disturbed(watches)), events
+
+
+def _kernel_events(path: str) -> list[dict[str, Any]]:
+    """Return the events of nodes in a profile, in order of time."""
+    events = json.loads(Path(path).read_text())
+    return [event for event in events if event["cat"] == "Node" and event["name"].endswith(_KERNEL_SUFFIX)]
 
 
 def _options(settings: SessionSettings) -> Any:
@@ -233,10 +290,3 @@ def _numpy_name(type_name: str) -> str:
 def _written_tensors(optimised: Path) -> dict[str, tuple[str, ...]]:
     """Return what each node of the optimised graph writes, by node name."""
     return {node.name: node.outputs for node in read_nodes(optimised.read_bytes())}
-
-
-def _middle_mean(samples: Iterable[int]) -> float:
-    ordered = sorted(samples)
-    quarter = len(ordered) // 4
-    middle = ordered[quarter : len(ordered) - quarter]
-    return sum(middle) / len(middle)
