@@ -78,6 +78,7 @@ class SimulatedBench:
     slowdown: float = 1.0
     trusted: bool = True
     built: int = 0
+    opens_quickly: bool = True
     version: str = "1"
 
     def fingerprint(self) -> Fingerprint:
@@ -96,9 +97,8 @@ class SimulatedBench:
         return "simulated 1" if self.settings.precision == "int8" else ""
 
     def measure(self, models: Mapping[str, bytes], rule: Any = None, reference: Any = None) -> dict[str, Measurement]:
-        return {
-            name: measurement(self._ms(model) * self.slowdown, trusted=self.trusted) for name, model in models.items()
-        }
+        slowdown = reference.ms / self._ms(reference.model) if reference else self.slowdown
+        return {name: measurement(self._ms(model) * slowdown, trusted=self.trusted) for name, model in models.items()}
 
     def layers(
         self,

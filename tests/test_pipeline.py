@@ -125,12 +125,12 @@ def test_verify_finds_the_same_again(demo: tuple[Path, pipeline.Result]) -> None
     found = result.to_json()
     again = pipeline.verify(folder / "out").to_json()
     assert again["status"] == "met"
-    assert again["latency_ms"]["measured"] == found["latency_ms"]["measured"]
+    assert again["latency_ms"]["measured"] == pytest.approx(found["latency_ms"]["measured"], rel=1e-12)
     assert again["accuracy"]["engine"] == found["accuracy"]["engine"]
 
 
 def test_a_miss_is_planned_again_and_said(tmp_path: Path, network: str, device: SimulatedBench) -> None:
-    ratios = iter([1.0, 1.2, 1.0])
+    ratios = iter([1.0, 1.0, 1.2, 1.0])  # the first is the table's networks side by side
     usual = device.measure
 
     def measure(models: Any, rule: Any = None, reference: Any = None) -> Any:

@@ -162,15 +162,15 @@ def _engine_nodes(graph: onnx.GraphProto, channels: ChannelGraph) -> dict[str, E
     shapes |= {one.name: tuple(one.dims) for one in graph.initializer}
     weights = {one.name for one in graph.initializer}
     axes: dict[str, Axis] = {}
+    given = {one.name for one in graph.input} - weights
     nodes = {}
     for node in graph.node:
         first = next((name for name in node.input if name and name not in weights), node.output[0])
         cin = axes.get(first) or Axis(fixed=_channels(shapes.get(first, ())))
         cout = _out_axis(node, cin, axes, shapes, weights, channels)
         axes[node.output[0]] = cout
-        nodes[node.name] = EngineNode(
-            node.name, node.op_type, _detail(node, shapes, channels), _positions(shapes.get(first, ())), cin, cout
-        )
+        detail = _detail(node, shapes, channels, given)
+        nodes[node.name] = EngineNode(node.name, node.op_type, detail, _positions(shapes.get(first, ())), cin, cout)
     return nodes
 
 
@@ -184,7 +184,12 @@ def _positions(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(shape[2:]) if len(shape) != 3 else tuple(shape[1:-1])
 
 
-def _detail(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]], channels: ChannelGraph) -> str:
+def _detail(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]], channels: ChannelGraph, given: set[str]) -> str:
+    """Return what decides a node's time besides its sizes.
+
+    What reads the network's input (`given`) has it in another layout than layers hand on to each other. Measured on
+    OpenVINO, 3x3 at 32 x 32 from 3 channels to 14: 31 us there, 24 us inside the network.
+    """
     values = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
     parts = [f"{name}={_text(values[name])}" for name in _DETAILS if name in values]
     group = values.get("group", 1)
@@ -192,6 +197,8 @@ def _detail(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]], channels:
         per_group = shapes[node.input[1]][1]
         depthwise = per_group == 1 and shapes[node.input[1]][0] == group
         parts.append("depthwise" if depthwise else f"channels_per_group={per_group}")
+    if not given.isdisjoint(node.input):
+        parts.append("reads=input")
     return " ".join(parts)
 
 

@@ -91,6 +91,11 @@ class Bench:
         return METHODS[method].version if self.settings.precision == "int8" and method else ""
 
     @property
+    def opens_quickly(self) -> bool:
+        """Whether models are opened in seconds; a GPU's engines take minutes to build."""
+        return self._record.processor == "cpu"
+
+    @property
     def _record(self) -> RuntimeRecord:
         return find_record(self.target.runtime)
 

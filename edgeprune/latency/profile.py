@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -19,15 +21,16 @@ from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import Bench, LayerTimes, Reference
 from edgeprune.latency.group import BenchGroup
 from edgeprune.latency.predict import NetworkTable, anchor_of
-from edgeprune.latency.rule import SURVEY, Rule
+from edgeprune.latency.rule import SETTLING, SURVEY, Rule
+from edgeprune.latency.samples import Measurement
 from edgeprune.latency.sampling import DENSE, TOTAL_NETWORKS, lacking_numbers, numbered_plan, numbers_of
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import NetworkRecord, Row
-from edgeprune.latency.waiting import when_quiet
+from edgeprune.latency.waiting import measured_when_quiet, when_quiet
 from edgeprune.progress import SILENT, Progress, Step
 
-IMPLAUSIBLE = 0.12
-"""A network that the fit to all networks misses by this share is timed once more."""
+ABREAST_BYTES = 512e6
+"""Models of so many bytes together are open at once, to be timed side by side."""
 
 LAYERS_S = 1.0
 """For so long the layers of one network are timed."""
@@ -75,7 +78,7 @@ def fill(
         bench: where to measure.
         store: where the measurements are kept.
         seed: of the widths that are measured.
-        doubted: look also in a complete table for networks that do not fit the others, and time them again.
+        doubted: settle a table that is settled already, see `_Filling.settle`.
         progress: where to show it.
 
     Raises:
@@ -90,8 +93,8 @@ def fill(
         lacking = lacking_numbers(numbers, source.graph, filling.known, seed)
         step.advance(TOTAL_NETWORKS - len(first) - len(lacking))
         filling.measure(lacking, len(numbers))
-        if first or lacking or doubted:
-            filling.measure_again(implausible(filling.known))
+        if doubted or not all(record.settled for record in filling.known.records):
+            filling.settle()
     return filling.known
 
 
@@ -129,12 +132,38 @@ class _Filling:
             self._table = self._store.add(self._table, record)
             self._step.advance(note=f"network {len(self.known.records)} of {of}: {record.engine_ms:.3g} ms")
 
-    def measure_again(self, records: Sequence[NetworkRecord]) -> None:
-        """Time networks once more."""
-        plans = [WidthPlan.from_scores(self._source.graph, {}, record.widths) for record in records]
-        for record in self._benches.share([partial(self._timing, plan) for plan in plans], self._progress):
-            self._table = self._store.add(self._table, record)
-            self._step.advance(0, note=f"timed again, as it did not fit the others: {record.engine_ms:.3g} ms")
+    def settle(self) -> None:
+        """Time the whole networks once more, side by side in one session, and believe these times.
+
+        What is timed one after the other differs also by what the machine's neighbours do meanwhile, and that slows
+        large networks more than small ones, so that the dense one timed beside them does not tell it: the ratio of two
+        networks of 1.3 and 2.9 ms, from windows of 6 s, scattered by 1.1 % within two and a half minutes.
+        """
+        if not self._benches.first.opens_quickly:
+            return
+        dense = self.known.dense  # what the others are timed beside
+        records = [record for record in self.known.records if record is not dense]
+        self._step.advance(0, note=f"all {len(records) + 1} networks side by side")
+        batches = _batches([(record, self._model(record.widths)) for record in records])
+        works = [partial(self._settling, batch) for batch in batches]
+        for settled in self._benches.share(works, self._progress):
+            self._table = self._store.add(self._table, *settled)
+        self._table = self._store.add(self._table, replace(dense, settled=True))
+
+    def _model(self, widths: Mapping[str, int]) -> bytes:
+        return self._source.at(WidthPlan.from_scores(self._source.graph, {}, widths))
+
+    def _settling(self, batch: Sequence[tuple[NetworkRecord, bytes]]) -> Callable[[Bench], list[NetworkRecord]]:
+        reference, progress = reference_of(self.known, self._source), self._progress
+        models = {str(number): model for number, (_, model) in enumerate(batch)}
+
+        def settle(bench: Bench) -> list[NetworkRecord]:
+            times = measured_when_quiet(bench, models, SETTLING, reference, progress)
+            return [
+                retimed(record, engine) for (record, _), engine in zip(batch, required(times).values(), strict=True)
+            ]
+
+        return settle
 
     def _numbered(self, number: int) -> Callable[[Bench], NetworkRecord | None]:
         plan = numbered_plan(number, self._source.graph, self.known, self._seed)
@@ -148,16 +177,26 @@ class _Filling:
         return lambda bench: measure_network(source, plan, model, bench, network, reference, progress)
 
 
-def implausible(known: NetworkTable) -> list[NetworkRecord]:
-    """Return the records, at most four, that the fit to all misses by far and that were timed once; never the dense."""
-    timed = [one.widths for one in known.table.records if one.network == known.network]
-    off = {
-        at: abs(known.predict(record.widths).ms / record.engine_ms - 1)
-        for at, record in enumerate(known.records)
-        if record is not known.dense and timed.count(record.widths) == 1
-    }
-    worst = sorted(off, key=lambda at: -off[at])[:4]
-    return [known.records[at] for at in worst if off[at] > IMPLAUSIBLE]
+def _batches(models: Sequence[tuple[NetworkRecord, bytes]]) -> list[list[tuple[NetworkRecord, bytes]]]:
+    """Return models with their records in as few batches as `ABREAST_BYTES` allow."""
+    total = sum(len(model) for _, model in models)
+    count = min(len(models), max(1, math.ceil(total / ABREAST_BYTES)))
+    return [list(models[at::count]) for at in range(count)]
+
+
+def retimed(record: NetworkRecord, engine: Measurement) -> NetworkRecord:
+    """Return a record with another time of the whole engine, of a session in which networks took turns."""
+    return replace(
+        record.scaled(engine.median_ms / record.engine_ms),
+        engine_ms=engine.median_ms,
+        spread=engine.spread,
+        p90_ms=engine.p90_ms,
+        min_ms=engine.min_ms,
+        samples=len(engine.samples_ms),
+        rounds=engine.rounds,
+        samples_ms=engine.samples_ms,
+        settled=True,
+    )
 
 
 def reference_of(known: NetworkTable, source: NetworkSource) -> Reference | None:
@@ -204,9 +243,25 @@ def time_networks(
         return next((one.engine.reason for one in found.values() if not one.engine.trusted), "")
 
     times, reason = when_quiet(lambda: bench.layers(models, rule, LAYERS_S, reference, beside), busy, progress)
-    if not reason:
-        return times
-    raise TableError(
+    if reason:
+        raise _distrusted(reason)
+    return times
+
+
+def required(found: Mapping[str, Measurement]) -> Mapping[str, Measurement]:
+    """Return measurements where all of them can be trusted.
+
+    Raises:
+        TableError: one can't.
+    """
+    reason = next((one.reason for one in found.values() if not one.trusted), "")
+    if reason:
+        raise _distrusted(reason)
+    return found
+
+
+def _distrusted(reason: str) -> TableError:
+    return TableError(
         f"the measurement can't be trusted: {reason}",
         remedy="stop what else runs on the device (edgeprune doctor shows it), and run the same command again:"
         " what was timed is kept",
@@ -239,5 +294,5 @@ def record_of(times: LayerTimes, plan: WidthPlan, nodes: Mapping[str, EngineNode
         engine.min_ms,
         len(engine.samples_ms),
         engine.rounds,
-        engine.samples_ms,
+        samples_ms=engine.samples_ms,
     )

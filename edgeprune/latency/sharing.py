@@ -48,12 +48,12 @@ def export_tables(store: TableStore, folder: Path, runtime: str | None = None) -
     for table in tables:
         own = folder / table.fingerprint.digest
         write_json(own / "fingerprint.json", FINGERPRINT, table.fingerprint.to_json())
-        append_lines(own / "networks.jsonl", [record.to_json() for record in table.records])
-        known = {record.network for record in table.records}
+        append_lines(own / "networks.jsonl", [record.to_json() for record in table.current])
+        known = {record.network for record in table.current}
         samples = read_lines(store.folder(table.fingerprint) / SAMPLES_FILE)
         if shared := [line for line in samples if line.get("network") in known]:
             append_lines(own / SAMPLES_FILE, shared)
-    return [SharedTable(table.fingerprint, len(table.records), len(table.records)) for table in tables]
+    return [SharedTable(table.fingerprint, len(table.current), len(table.current)) for table in tables]
 
 
 def import_tables(store: TableStore, folder: Path) -> list[SharedTable]:

@@ -77,13 +77,13 @@ class TableStore:
                 write_json(folder / "fingerprint.json", FINGERPRINT, fingerprint.to_json())
             yield folder
 
-    def add(self, table: LatencyTable, record: NetworkRecord) -> LatencyTable:
-        """Append a record on disk, and its raw samples, and return the table with it."""
+    def add(self, table: LatencyTable, *records: NetworkRecord) -> LatencyTable:
+        """Append records on disk, and their raw samples, and return the table with them."""
         with self._locked(table.fingerprint) as folder:
-            append_lines(folder / "networks.jsonl", [record.to_json()])
-            if record.samples_ms:
-                append_lines(folder / SAMPLES_FILE, [_samples(record)])
-        return LatencyTable(table.fingerprint, (*table.records, record))
+            append_lines(folder / "networks.jsonl", [record.to_json() for record in records])
+            if sampled := [_samples(record) for record in records if record.samples_ms]:
+                append_lines(folder / SAMPLES_FILE, sampled)
+        return LatencyTable(table.fingerprint, (*table.records, *records))
 
     def decision(self, fingerprint: Fingerprint, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return what `decide` kept last under an equal key, or None."""

@@ -45,6 +45,7 @@ class NetworkRecord:
         min_ms: the fastest sample, likewise.
         samples: how many there were, likewise.
         rounds: in how many rounds, likewise.
+        settled: its latency is one of a session in which networks took turns: all of its table's, or the closed loop's.
         samples_ms: all of them, in order, right after it was timed; the store keeps them beside the records.
     """
 
@@ -58,6 +59,7 @@ class NetworkRecord:
     min_ms: float | None = None
     samples: int | None = None
     rounds: int | None = None
+    settled: bool = False
     samples_ms: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
     def scaled(self, factor: float) -> NetworkRecord:
@@ -90,6 +92,7 @@ class NetworkRecord:
             "min_ms": self.min_ms,
             "samples": self.samples,
             "rounds": self.rounds,
+            "settled": self.settled,
             "inserted_us": self.inserted_us,
             "rows": [
                 {
@@ -127,6 +130,7 @@ class NetworkRecord:
             min_ms=content.get("min_ms"),
             samples=content.get("samples"),
             rounds=content.get("rounds"),
+            settled=content.get("settled", False),
         )
 
 
@@ -140,7 +144,7 @@ class LatencyTable:
 
     def of(self, network: str) -> list[NetworkRecord]:
         """Return the records of one network, oldest first; a plan that was timed again has its last record alone."""
-        return [record for record in self._current if record.network == network]
+        return [record for record in self.current if record.network == network]
 
     def staircase(self, family: tuple[str, str, tuple[int, ...]]) -> Callable[[Any, Any], np.ndarray] | None:
         """Return a family's fitted cost over (cin, cout), or None where none of its kin was measured."""
@@ -167,17 +171,18 @@ class LatencyTable:
     def without(self, left_out: Iterable[NetworkRecord]) -> LatencyTable:
         """Return the table without some plans, named by their last records, for a fit that has not seen them."""
         gone = {id(record) for record in left_out}
-        return LatencyTable(self.fingerprint, tuple(one for one in self._current if id(one) not in gone))
+        return LatencyTable(self.fingerprint, tuple(one for one in self.current if id(one) not in gone))
 
     @cached_property
-    def _current(self) -> list[NetworkRecord]:
+    def current(self) -> list[NetworkRecord]:
+        """The last record of every plan of every network, oldest first."""
         last = {(record.network, tuple(sorted(record.widths.items()))): record for record in self.records}
         return list(last.values())
 
     @cached_property
     def _samples(self) -> dict[tuple[str, str, tuple[int, ...]], list[tuple[str, int, int, float]]]:
         samples: dict[tuple[str, str, tuple[int, ...]], list[tuple[str, int, int, float]]] = {}
-        for record in self._current:
+        for record in self.current:
             for row in record.rows:
                 samples.setdefault(_kin(row.key.family), []).append((row.key.op, row.key.cin, row.key.cout, row.us))
         return samples
@@ -185,7 +190,7 @@ class LatencyTable:
     @cached_property
     def _widths(self) -> dict[tuple[str, str, tuple[int, ...]], set[tuple[int, int]]]:
         widths: dict[tuple[str, str, tuple[int, ...]], set[tuple[int, int]]] = {}
-        for record in self._current:
+        for record in self.current:
             for row in record.rows:
                 widths.setdefault(row.key.family, set()).add((row.key.cin, row.key.cout))
         return widths

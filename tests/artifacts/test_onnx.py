@@ -129,3 +129,11 @@ def test_a_name_that_a_folded_constant_kept_is_not_given_again() -> None:
     graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], [constant])
     name_after_modules(graph)
     assert [node.name for node in graph.node] == ["a", "a#3"]
+
+
+def test_what_reads_the_input_is_on_no_staircase_of_what_does_not(residual: nn.Module) -> None:
+    nodes = Blueprint(residual, trace(residual, X)).nodes
+    reading = [name for name, node in nodes.items() if "reads=input" in node.detail]
+    assert reading == ["stem.0"]
+    kernel = "kernel_shape=3x3 strides=1x1 pads=1x1x1x1 dilations=1x1 auto_pad=NOTSET"
+    assert (nodes["stem.0"].detail, nodes["one.0"].detail) == (f"{kernel} reads=input", kernel)

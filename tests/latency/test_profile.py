@@ -20,9 +20,10 @@ from edgeprune.latency import waiting
 from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import fill, reference_of
+from edgeprune.latency.samples import Measurement
 from edgeprune.latency.sampling import FAMILIAR, TOTAL_NETWORKS, group_cost, useful_widths
 from edgeprune.latency.store import TableStore
-from edgeprune.latency.table import LatencyTable
+from edgeprune.latency.table import LatencyTable, NetworkRecord
 from tests.simulated import SimulatedBench, Wide
 
 
@@ -118,7 +119,7 @@ def test_a_network_of_few_plans_has_each_measured_once(tmp_path: Path) -> None:
 
 
 class Disturbed(SimulatedBench):
-    """Sees its fifth network at twice its time."""
+    """Sees its fifth network at twice its time, while it is timed by itself."""
 
     def layers(self, models: Any, *rest: Any, **more: Any) -> dict[str, LayerTimes]:
         found = super().layers(models, *rest, **more)
@@ -129,15 +130,72 @@ class Disturbed(SimulatedBench):
         return found
 
 
-def test_what_does_not_fit_the_others_is_timed_again(blueprint: Blueprint, tmp_path: Path) -> None:
-    """Also where a network of another input size, which has groups of the same names, was measured at those widths."""
-    model = Wide().eval()
-    store = TableStore(tmp_path)
-    fill(Blueprint(model, trace(model, torch.zeros(1, 3, 6, 6))), SimulatedBench(), store)  # type: ignore[arg-type]
-    table = fill(blueprint, Disturbed(), store)  # type: ignore[arg-type]
+def real_ms(blueprint: Blueprint, record: NetworkRecord) -> float:
+    plan = WidthPlan.from_scores(blueprint.graph, {}, record.widths)
+    return SimulatedBench().measure({"x": blueprint.at(plan)})["x"].median_ms
+
+
+def test_what_is_believed_is_timed_side_by_side(blueprint: Blueprint, tmp_path: Path) -> None:
+    table = fill(blueprint, Disturbed(), TableStore(tmp_path))  # type: ignore[arg-type]
     for record in table.records:
-        plan = WidthPlan.from_scores(blueprint.graph, {}, record.widths)
-        assert record.engine_ms == SimulatedBench().measure({"x": blueprint.at(plan)})["x"].median_ms
+        assert record.settled
+        assert record.engine_ms == pytest.approx(real_ms(blueprint, record))
+        assert record.layers_us + record.inserted_us == pytest.approx(record.engine_ms * 1000)
+
+
+def test_models_are_open_at_once_as_far_as_they_fit(
+    blueprint: Blueprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
+
+    class Watched(Disturbed):
+        def measure(self, models: Any, *rest: Any, **more: Any) -> dict[str, Measurement]:
+            batches.append(len(models))
+            return super().measure(models, *rest, **more)
+
+    dense = len(blueprint.at(WidthPlan.dense(blueprint.graph)))
+    monkeypatch.setattr("edgeprune.latency.profile.ABREAST_BYTES", 3 * dense)
+    table = fill(blueprint, Watched(), TableStore(tmp_path))  # type: ignore[arg-type]
+    assert len(batches) > 1
+    assert sum(batches) == TOTAL_NETWORKS - 1  # all but the dense one, which each of them is timed beside
+    assert [record.engine_ms for record in table.records] == pytest.approx(
+        [real_ms(blueprint, record) for record in table.records]
+    )
+
+
+def test_engines_that_take_long_to_build_are_not_built_again(blueprint: Blueprint, tmp_path: Path) -> None:
+    table = fill(blueprint, Disturbed(opens_quickly=False), TableStore(tmp_path))  # type: ignore[arg-type]
+    off = [record.engine_ms / real_ms(blueprint, record) for record in table.records]
+    assert sorted(off)[-2:] == pytest.approx([1, 2])
+
+
+class Killed(SimulatedBench):
+    """Does not live to time networks side by side."""
+
+    def measure(self, models: Any, *rest: Any, **more: Any) -> dict[str, Measurement]:
+        raise KeyboardInterrupt
+
+
+def test_a_table_whose_filling_was_killed_at_the_end_is_settled_the_next_time(
+    blueprint: Blueprint, tmp_path: Path
+) -> None:
+    store, bench = TableStore(tmp_path), SimulatedBench()
+    with pytest.raises(KeyboardInterrupt):
+        fill(blueprint, Killed(), store)  # type: ignore[arg-type]
+    table = fill(blueprint, bench, store)  # type: ignore[arg-type]
+    assert bench.built == 0
+    assert all(record.settled for record in table.records)
+
+
+def test_a_busy_device_settles_nothing(blueprint: Blueprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "PATIENCE_S", 0.0)
+    store = TableStore(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        fill(blueprint, Killed(), store)  # type: ignore[arg-type]
+    before = next(tmp_path.rglob("networks.jsonl")).read_bytes()
+    with pytest.raises(TableError, match="can't be trusted: a test made it busy"):
+        fill(blueprint, SimulatedBench(trusted=False), store)  # type: ignore[arg-type]
+    assert next(tmp_path.rglob("networks.jsonl")).read_bytes() == before
 
 
 def test_networks_are_timed_beside_the_dense_one_alone(blueprint: Blueprint, table: NetworkTable) -> None:

@@ -9,8 +9,7 @@ kept in `--out`, so that a killed run goes on and another way to predict can be 
 
     median, p95, worst  of |predicted / measured - 1|, over the networks
     band                share of the networks inside the band that the prediction gives
-    attributed          sum of the layers' times over that of the inferences in which they were counted, median and
-                        range over the networks
+    attributed          sum of the layers' times over the whole engine's median, median and range over the networks
     inserted            share of the layers' times that belongs to no layer of the network, median
     fill                seconds for the table, where this run filled it
 """
@@ -32,11 +31,12 @@ from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.latency.bench import Bench, open_bench
 from edgeprune.latency.predict import NetworkTable
-from edgeprune.latency.profile import fill, record_of, reference_of, time_networks
-from edgeprune.latency.rule import LONG
+from edgeprune.latency.profile import fill, record_of, reference_of, required, time_networks
+from edgeprune.latency.rule import LONG, SURVEY
 from edgeprune.latency.sampling import TOTAL_NETWORKS
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import NetworkRecord
+from edgeprune.latency.waiting import measured_when_quiet
 from edgeprune.records import append_lines, read_lines
 
 SEED = 2024
@@ -79,16 +79,27 @@ def _row(name: str, options: argparse.Namespace) -> str:
 def _measured(
     path: Path, source: Blueprint, table: NetworkTable, bench: Bench, count: int
 ) -> list[tuple[NetworkRecord, float]]:
-    """Return the records of random-width networks, and their layers' summed times over the engine's."""
-    for number in range(len(list(read_lines(path))), count):
-        plan = random_plan(source.graph, number)
-        models = {"network": source.at(plan)}
-        times = time_networks(bench, models, reference_of(table, source), rule=LONG)["network"]
+    """Return the records of random-width networks, and their layers' summed times over the engine's.
+
+    Each network's layers are timed by themselves, the whole networks all side by side, as a table's are.
+    """
+    plans = [random_plan(source.graph, number) for number in range(count)]
+    for plan in plans[len(list(read_lines(path))) :]:
+        (times,) = time_networks(bench, {"network": source.at(plan)}, None, rule=SURVEY).values()
         record = record_of(times, plan, source.nodes, table.network)
-        share = float(times.report["layers_explain"].partition("%")[0]) / 100
-        append_lines(path, [{"record": record.to_json(), "attributed": share}])
+        append_lines(path, [{"record": record.to_json(), "attributed": 1 / times.factor(times.engine.median_ms)}])
     lines = list(read_lines(path))[:count]
-    return [(NetworkRecord.from_json(line["record"]), line["attributed"]) for line in lines]
+    together = path.with_suffix(".together.jsonl")
+    if len(list(read_lines(together))) < count:
+        models = {str(number): source.at(plan) for number, plan in enumerate(plans)}
+        found = measured_when_quiet(bench, models, LONG, reference_of(table, source))
+        append_lines(together, [{"ms": one.median_ms} for one in required(found).values()])
+    records = [NetworkRecord.from_json(line["record"]) for line in lines]
+    engines = [line["ms"] for line in read_lines(together)]
+    return [
+        (record.scaled(ms / record.engine_ms), line["attributed"])
+        for record, ms, line in zip(records, engines, lines, strict=False)
+    ]
 
 
 def random_plan(graph: ChannelGraph, number: int) -> WidthPlan:

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.trace import trace
+from edgeprune.latency.predict import NetworkTable
+from edgeprune.latency.sampling import DENSE, FAMILIAR, FREE_NETWORKS, TOTAL_NETWORKS, numbered_plan
+from edgeprune.latency.table import LatencyTable
+from edgeprune.targets.target import Fingerprint
+from tests.simulated import Wide
+
+NOTHING = NetworkTable(LatencyTable(Fingerprint({})), "network", {})
+
+
+@pytest.fixture(scope="module")
+def graph() -> ChannelGraph:
+    return trace(Wide().eval(), torch.zeros(1, 3, 8, 8))
+
+
+def test_the_first_network_is_the_dense_one(graph: ChannelGraph) -> None:
+    assert numbered_plan(DENSE, graph, NOTHING, 0).widths == {group.name: group.channels for group in graph}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_free_networks_go_over_all_widths_of_every_group_in_equal_parts(graph: ChannelGraph, seed: int) -> None:
+    plans = [numbered_plan(number, graph, NOTHING, seed).widths for number in range(1, FREE_NETWORKS + 1)]
+    for group in graph.cuttable:
+        # The widths 1 .. n in seven parts: a width w lies in the part (w - 1) * 7 / n, cut to a whole number; a part's
+        # end is no whole width, so that of two neighbours one part may hold a width of the next.
+        parts = sorted((widths[group.name] - 1) * FREE_NETWORKS / group.channels for widths in plans)
+        for part, place in enumerate(parts):
+            assert part - FREE_NETWORKS / group.channels < place < part + 1
+
+
+def test_a_wider_network_has_wider_groups_by_and_large(graph: ChannelGraph) -> None:
+    for seed in range(5):
+        narrow, wide = (sum(numbered_plan(at, graph, NOTHING, seed).widths.values()) for at in (1, FREE_NETWORKS))
+        assert narrow < wide
+
+
+def test_a_number_is_always_the_same_plan_and_a_seed_gives_others(graph: ChannelGraph) -> None:
+    assert numbered_plan(3, graph, NOTHING, 0) == numbered_plan(3, graph, NOTHING, 0)
+    assert numbered_plan(3, graph, NOTHING, 0) != numbered_plan(3, graph, NOTHING, 1)
+
+
+def test_a_familiar_network_has_some_of_either_kind() -> None:
+    free = [number for number in FAMILIAR if DENSE < number <= FREE_NETWORKS]
+    assert len(free) == len(FAMILIAR) - 1 - len(free) == 3
+    assert max(FAMILIAR) < TOTAL_NETWORKS
