@@ -102,3 +102,14 @@ def test_builds_an_engine(arguments: dict[str, object], tmp_path: Path) -> None:
     out = tmp_path / "out"
     found = worker.build(arguments, stored(tmp_path, model=residual()), out)
     assert sorted(found["files"]) == sorted(path.name for path in out.iterdir())
+
+
+def test_of_the_idle_cores_the_one_at_the_best_pace_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neighbour on the other hardware thread of core 2 shows in no clock that can be read here."""
+    pinned: list[int] = []
+    paces = {2: 12.5, 5: 7.0, 7: 7.5}
+    monkeypatch.setattr(worker.clocks, "quietest_cores", lambda cores: list(paces))
+    monkeypatch.setattr(worker.clocks, "pin", pinned.extend)
+    monkeypatch.setattr(worker, "pace_us", lambda: paces[pinned[-1]])
+    monkeypatch.setattr(worker, "_LOOK_S", 0.0)
+    assert worker._best_core(range(8)) == [5]

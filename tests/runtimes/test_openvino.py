@@ -12,6 +12,7 @@ from edgeprune.errors import InputError
 from edgeprune.runtimes.base import SessionSettings
 from edgeprune.runtimes.openvino import _known, _us
 from edgeprune.runtimes.registry import open_runtime
+from edgeprune.targets.clocks import allowed_cores, keep_affinity, pin
 from tests.contracts.runtime_contract import QuantizedContract
 from tests.onnx_models import residual
 
@@ -35,6 +36,17 @@ class TestOpenVINO(QuantizedContract):
     def test_refuses_more_threads_than_there_are(self) -> None:
         with pytest.raises(InputError, match="threads"):
             self.open(residual(), threads=10_000)
+
+    @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+    def test_one_thread_stays_on_the_core_that_it_was_put_on(self) -> None:
+        session = self.open(residual())
+        session.bind([np.ones((1, 3, 12, 12), np.float32)])
+        assert session.properties["pinning"] == "False"
+        with keep_affinity():
+            for core in allowed_cores():
+                pin([core])
+                session.infer()
+                assert allowed_cores() == [core]
 
     def test_computes_where_onednn_is_asked_to_talk(self, tmp_path: Path) -> None:
         """OpenVINO by itself computes nothing then: what it returns is what lay in memory."""
