@@ -75,10 +75,11 @@ class Rule:
 
     def sentence(self) -> str:
         """Say in one sentence what is repeated how often."""
+        rounds = f"{self.rounds}" if self.rounds == self.rounds_max else f"{self.rounds} to {self.rounds_max}"
         return (
             f"Median over the samples within {self.near:.0%} of the fastest (their 2nd percentile), of those with the"
             f" core to themselves (fixed work before and after them within {self.pace:.0%} of its fastest), out of"
-            f" {self.rounds} to {self.rounds_max} quiet rounds of {self.round_s:g} s (at least"
+            f" {rounds} quiet rounds of {self.round_s:g} s (at least"
             f" {self.samples_min} samples each), until its standard error is below {self.error:.1%}, interleaved"
             f" over what is compared, after {self.warmup_s:g} s of warm-up and until steady"
             f" within {self.steady_tolerance:.0%}; a round is repeated, up to {self.retries} times, when other programs"

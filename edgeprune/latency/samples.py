@@ -178,9 +178,9 @@ def undisturbed(rounds: Sequence[Round], rule: Rule) -> list[float]:
 
 def alone_share(turns: Sequence[Mapping[str, Round]], rule: Rule) -> float:
     """Return the share of the last turn's samples that had the core to themselves, by the fastest pace of all turns."""
-    paces = [[pace for found in turn.values() for pace in found.paces_us] for turn in turns]
-    limit = (1 + rule.pace) * quantiles([pace for turn in paces for pace in turn], (FASTEST,))[0]
-    return sum(pace <= limit for pace in paces[-1]) / len(paces[-1])
+    limit = (1 + rule.pace) * min(min(found.paces_us) for turn in turns for found in turn.values())
+    paces = [pace for found in turns[-1].values() for pace in found.paces_us]
+    return sum(pace <= limit for pace in paces) / len(paces)
 
 
 def uncertainty(rounds: Sequence[Round], rule: Rule, beside: Sequence[Round] | None = None) -> float:
