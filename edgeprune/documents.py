@@ -15,7 +15,7 @@ from edgeprune.decision import certificate
 from edgeprune.errors import BudgetError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.job import Job
-from edgeprune.latency.rule import FINAL, LONG, SURVEY
+from edgeprune.latency.rule import FINAL, LONG, SETTLING, SURVEY
 from edgeprune.latency.sharing import SharedTable
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import CHECK, Trust
@@ -152,7 +152,7 @@ def profile_document(ready: Prepared) -> dict[str, Any]:
         ],
         "table": str(ready.store.folder(ready.bench.fingerprint())),
         **_grounds(ready),
-        "table_repetition": SURVEY.sentence(),
+        "table_repetition": (SETTLING if ready.bench.opens_quickly else SURVEY).sentence(),
         "steps": ready.steps,
     }
 

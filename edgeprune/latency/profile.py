@@ -21,7 +21,7 @@ from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import Bench, LayerTimes, Reference
 from edgeprune.latency.group import BenchGroup
 from edgeprune.latency.predict import NetworkTable, anchor_of
-from edgeprune.latency.rule import SETTLING, SURVEY, Rule
+from edgeprune.latency.rule import GLANCE, SETTLING, SURVEY, Rule
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.sampling import DENSE, TOTAL_NETWORKS, lacking_numbers, numbered_plan, numbers_of
 from edgeprune.latency.store import TableStore
@@ -215,12 +215,16 @@ def measure_network(
     reference: Reference | None,
     progress: Progress = SILENT,
 ) -> NetworkRecord:
-    """Time one network, `model` at `plan`, end to end beside the dense one, and layer by layer in place.
+    """Time one network, `model` at `plan`, end to end and layer by layer in place.
+
+    Where it will be timed side by side with all others, its own time is but a first one; else the dense one is timed
+    beside it.
 
     Raises:
         TableError: the machine was too busy for the measurement to be trusted.
     """
-    times = time_networks(bench, {"network": model}, reference, rule=SURVEY, progress=progress)["network"]
+    rule, beside = (GLANCE, None) if bench.opens_quickly else (SURVEY, reference)
+    times = time_networks(bench, {"network": model}, beside, rule=rule, progress=progress)["network"]
     return record_of(times, plan, source.nodes, network)
 
 

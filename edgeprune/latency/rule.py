@@ -93,11 +93,14 @@ class Rule:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-SURVEY = Rule(rounds=8, rounds_max=8)
-"""The rule for a table's networks one after the other, each beside the dense one."""
+SURVEY = Rule(rounds=8, rounds_max=24)
+"""The rule for a table's networks one after the other, each beside the dense one, where that is all."""
+
+GLANCE = Rule(rounds=3, rounds_max=3)
+"""The same where they are all timed side by side in the end ..."""
 
 SETTLING = Rule(rounds=16, rounds_max=32, error=0.004)
-"""The rule for a table's networks all side by side."""
+"""... by this rule."""
 
 LONG = Rule(rounds=16, error=0.005, rounds_max=48, retries=32)
 """The rule for numbers that are decided by."""

@@ -188,5 +188,5 @@ def test_a_check_that_was_disturbed_is_made_again(
 def test_the_sentence_says_what_was_repeated_how_often() -> None:
     said = measurement(2.0).repetition(SURVEY)
     assert said.startswith("Median over the samples within 3% of the fastest")
-    assert " 8 quiet rounds of 0.1 s" in said
+    assert " 8 to 24 quiet rounds of 0.1 s" in said
     assert said.endswith("Here: 1 rounds, 100% of 1 samples undisturbed.")

@@ -11,7 +11,7 @@ kept in `--out`, so that a killed run goes on and another way to predict can be 
     band                share of the networks inside the band that the prediction gives
     attributed          sum of the layers' times over the whole engine's median, median and range over the networks
     inserted            share of the layers' times that belongs to no layer of the network, median
-    fill                seconds for the table, where this run filled it
+    fill                seconds for the table, where nothing of it was there
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.latency.bench import Bench, open_bench
 from edgeprune.latency.predict import NetworkTable
-from edgeprune.latency.profile import fill, record_of, reference_of, required, time_networks
+from edgeprune.latency.profile import fill, record_of, reference_of, required, signature_of, time_networks
 from edgeprune.latency.rule import LONG, SURVEY
-from edgeprune.latency.sampling import TOTAL_NETWORKS
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import NetworkRecord
 from edgeprune.latency.waiting import measured_when_quiet
@@ -58,18 +57,17 @@ def _row(name: str, options: argparse.Namespace) -> str:
     blueprint = Blueprint(source.model, trace(source.model, torch.zeros(source.input_shape)))
     with open_bench(options.target, threads=options.threads) as bench:
         store = TableStore()
-        before = len(store.load(bench.fingerprint()).records)
+        known = store.load(bench.fingerprint()).of(signature_of(blueprint))
         started = time.perf_counter()
         table = fill(blueprint, bench, store)
         fill_s = time.perf_counter() - started
-        filled = len(table.table.records) - before
         held_out = options.out / bench.fingerprint().digest / f"{table.network}.jsonl"
         measured = _measured(held_out, blueprint, table, bench, options.plans)
     errors = np.abs([table.predict(record.widths).ms / record.engine_ms - 1 for record, _ in measured])
     within = np.mean(errors <= table.error)
     shares = np.array([share for _, share in measured])
     inserted = np.median([record.inserted_us / (record.inserted_us + record.layers_us) for record, _ in measured])
-    took = f"{fill_s:.0f} s" if filled >= TOTAL_NETWORKS else ""
+    took = "" if known else f"{fill_s:.0f} s"
     return (
         f"{name.rpartition(':')[2]:22s} {np.median(errors):7.1%} {np.quantile(errors, 0.95):6.1%} {errors.max():6.1%} "
         f"{within:5.0%}  {np.median(shares):.3f} ({shares.min():.3f}-{shares.max():.3f}) {inserted:9.1%}  {took}"
