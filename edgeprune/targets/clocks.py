@@ -88,18 +88,20 @@ def allowed_cores() -> list[int]:
 
 
 def quietest_cores(cores: Sequence[int], watch_s: float = 0.05) -> list[int]:
-    """Return the cores that are idle over the next `watch_s`, the strongest first where cores differ; the least busy
-    of all where none is.
+    """Return the cores that are idle over the next `watch_s`, the least busy one where none is.
+
+    Where cores differ in strength, only the strongest come into question, however busy.
     """
+    strongest = max(map(_capacity, cores))
+    cores = [core for core in cores if _capacity(core) == strongest]
     if len(cores) == 1:
-        return list(cores)
+        return cores
     before = _core_times()
     time.sleep(watch_s)
     after = _core_times()
     idle = {core: after[core][1] - before[core][1] for core in cores if core in after and core in before}
-    ordered = sorted(cores, key=lambda core: (-_capacity(core), -idle.get(core, 0.0), -core))
-    free = [core for core in ordered if idle.get(core, 0.0) >= _IDLE * watch_s]
-    return [core for core in free if _capacity(core) == _capacity(free[0])] or ordered[:1]
+    ordered = sorted(cores, key=lambda core: (-idle.get(core, 0.0), -core))
+    return [core for core in ordered if idle.get(core, 0.0) >= _IDLE * watch_s] or ordered[:1]
 
 
 @contextmanager

@@ -61,9 +61,11 @@ def test_the_quietest_cores_are_the_idle_ones(
 
 
 def test_strong_cores_come_before_idle_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clocks, "_core_times", dict)
-    monkeypatch.setattr(clocks, "_capacity", lambda core: {0: 500, 1: 1024}[core])
-    assert clocks.quietest_cores([0, 1], watch_s=0.0) == [1]
+    readings = iter([dict.fromkeys(range(3), (0.0, 0.0)), {0: (0.0, 0.05), 1: (0.05, 0.0), 2: (0.04, 0.01)}])
+    monkeypatch.setattr(clocks, "_core_times", lambda: next(readings))
+    monkeypatch.setattr(clocks, "_capacity", lambda core: {0: 500, 1: 1024, 2: 1024}[core])
+    assert clocks.quietest_cores([0, 1, 2], watch_s=0.05) == [2]
+    assert clocks.quietest_cores([0, 1], watch_s=0.05) == [1]
 
 
 def test_findings_survive_json() -> None:

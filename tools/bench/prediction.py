@@ -91,12 +91,12 @@ def _measured(
     if len(list(read_lines(together))) < count:
         models = {str(number): source.at(plan) for number, plan in enumerate(plans)}
         found = measured_when_quiet(bench, models, LONG, reference_of(table, source))
-        append_lines(together, [{"ms": one.median_ms} for one in required(found).values()])
+        append_lines(together, [{"number": number, "ms": one.median_ms} for number, one in required(found).items()])
+    engines = {line["number"]: line["ms"] for line in read_lines(together)}
     records = [NetworkRecord.from_json(line["record"]) for line in lines]
-    engines = [line["ms"] for line in read_lines(together)]
     return [
-        (record.scaled(ms / record.engine_ms), line["attributed"])
-        for record, ms, line in zip(records, engines, lines, strict=False)
+        (record.scaled(engines[str(number)] / record.engine_ms), line["attributed"])
+        for number, (record, line) in enumerate(zip(records, lines, strict=True))
     ]
 
 
