@@ -153,7 +153,7 @@ def _layer_rows(ready: Prepared, plan: WidthPlan, times: Sequence[LayerTime]) ->
     """
     measured: dict[str | None, float] = {}
     for time in times:
-        found = next((row.name for row in ready.table.rows if not set(row.nodes).isdisjoint(time.nodes)), None)
+        found = next((row.name for row in ready.table.rows if not set(row.nodes).isdisjoint(time.serves)), None)
         measured[found] = measured.get(found, 0.0) + time.us
     dense = {row.name: us * ready.drift for row, us, _ in ready.table.layers(WidthPlan.dense(ready.graph).widths)}
     rows = []

@@ -275,17 +275,18 @@ def _distrusted(reason: str) -> TableError:
 def record_of(times: LayerTimes, plan: WidthPlan, nodes: Mapping[str, EngineNode], network: str) -> NetworkRecord:
     """Return what the table keeps of a network's times.
 
-    The layers' times are shares of the whole engine's (`LayerTimes.factor` says why).
+    The layers' times are shares of the whole engine's (`LayerTimes.factor` says why). What the runtime inserted behind
+    a layer, such as a change of layout, is part of that layer's time: whether it is needed hangs on its widths.
     """
-    rows = []
-    inserted = 0.0
+    us: dict[tuple[str, ...], float] = {}
     for found in times.shares_of(times.engine.median_ms):
-        named = tuple(name for name in found.nodes if name in nodes)
-        if not named:
-            inserted += found.us
-            continue
+        named = tuple(name for name in found.serves if name in nodes)
+        us[named] = us.get(named, 0.0) + found.us
+    inserted = us.pop((), 0.0)
+    rows = []
+    for named, one in us.items():
         op = "+".join(nodes[name].op for name in named)
-        rows.append(Row(named, anchor_of(named, nodes).key(plan.widths, op), found.us))
+        rows.append(Row(named, anchor_of(named, nodes).key(plan.widths, op), one))
     engine = times.engine
     return NetworkRecord(
         network,

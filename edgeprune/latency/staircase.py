@@ -24,13 +24,15 @@ from scipy.optimize import nnls
 
 _BLOCKS_OUT = (1, 4, 8, 16, 32)
 _BLOCKS_IN = (1, 4, 8, 16)
-_BLOCK = 8
-"""Widths that are no multiple of this have a ragged last block."""
+_WHOLE = (8, 4)
+"""Widths that are no multiple of these have a ragged last block: vectors hold so many numbers, or half of them."""
 
 _NOISE = 1.0
 _REACH = 0.25
 _KINSHIP = 0.7
 """What a residual of one fused form says about another form at the same widths."""
+_APART = 2.0
+"""How far apart a ragged width and one that is not are besides, in reaches, squared."""
 _LEAST_US = 0.2
 """Runtimes count whole microseconds; less than this is not told from nothing."""
 
@@ -106,10 +108,11 @@ def _features(forms: Sequence[str], points: np.ndarray) -> np.ndarray:
     form, cin, cout = points.T
     ins = [_up(cin, block) for block in _BLOCKS_IN]
     outs = [_up(cout, block) for block in _BLOCKS_OUT]
-    ones, whole = np.ones_like(cin), _up(cout, _BLOCK)
-    ragged_in, ragged_out = cin % _BLOCK != 0, cout % _BLOCK != 0
-    ragged = [one * cost for one in (ragged_in, ragged_out) for cost in (ones, cin, whole, cin * whole)]
-    both = [ragged_in * ragged_out * cost for cost in (ones, cin * whole)]
+    ones, whole = np.ones_like(cin), _up(cout, _WHOLE[0])
+    costs = (ones, cin, whole, cin * whole)
+    ragged_in, ragged_out = ([width % block != 0 for block in _WHOLE] for width in (cin, cout))
+    ragged = [one * cost for one in (*ragged_in, *ragged_out) for cost in costs]
+    both = [one * two * cost for one, two in zip(ragged_in, ragged_out, strict=True) for cost in (ones, cin * whole)]
     fused = np.array([one.count("+") for one in forms])[form.astype(int)]
     alone = [(form == at) & _alone(points) for at in range(len(forms))]
     products = [one * two for one in ins for two in outs]
@@ -125,7 +128,7 @@ def _up(width: np.ndarray, block: int) -> np.ndarray:
 
 
 def _kernel(points: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """Return how much each point learns from each: little where one is ragged and the other not."""
+    """Return how much each point learns from each: little where one is more ragged than the other."""
     near = [_nearness(points[:, axis], points[:, axis], reach[axis - 1]) for axis in (1, 2)]
     same = points[:, :1] == points[:, 0]
     alone = _alone(points)[:, None]
@@ -136,5 +139,6 @@ def _kernel(points: np.ndarray, reach: np.ndarray) -> np.ndarray:
 def _nearness(one: np.ndarray, other: np.ndarray, reach: float) -> np.ndarray:
     """Return the kernel along one axis."""
     distance = ((one[:, None] - other[None, :]) / reach) ** 2
-    distance += ((one[:, None] % _BLOCK == 0) != (other[None, :] % _BLOCK == 0)) * 2.0
+    for block in _WHOLE:
+        distance += ((one[:, None] % block == 0) != (other[None, :] % block == 0)) * _APART
     return np.asarray(np.exp(-0.5 * distance))

@@ -39,20 +39,27 @@ class LayerTime:
             put in by itself (a change of layout or type). A node that was split into several primitives is in several.
         kind: the runtime's name for it, such as `Convolution` or `ReorderOutput`.
         us: microseconds of one inference.
+        behind: of what the runtime put in by itself, the nodes whose output it works on, where that is known.
     """
 
     nodes: tuple[str, ...]
     kind: str
     us: float
+    behind: tuple[str, ...] = ()
+
+    @property
+    def serves(self) -> tuple[str, ...]:
+        """The nodes that its time is counted to: a change of layout is part of what computed the tensor."""
+        return self.nodes or self.behind
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready data that `from_json` reads back."""
-        return {"nodes": list(self.nodes), "kind": self.kind, "us": self.us}
+        return {"nodes": list(self.nodes), "kind": self.kind, "us": self.us, "behind": list(self.behind)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LayerTime:
         """Rebuild a row from `to_json` data."""
-        return cls(tuple(data["nodes"]), str(data["kind"]), float(data["us"]))
+        return cls(tuple(data["nodes"]), str(data["kind"]), float(data["us"]), tuple(data["behind"]))
 
 
 class Session(Protocol):

@@ -56,12 +56,14 @@ class Primitive:
         op_type: its operator, in ONNX's words where it has one there.
         outputs: tensors that it writes.
         nodes: ONNX nodes that the runtime says it computes.
+        inputs: tensors that it reads.
     """
 
     name: str
     op_type: str
     outputs: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
 
 def read_nodes(onnx: bytes) -> list[GraphNode]:
@@ -116,6 +118,22 @@ def attribute(nodes: Sequence[GraphNode], primitives: Sequence[Primitive]) -> li
     for index in sorted(owner):
         found[owner[index]].setdefault(nodes[index].name)
     return [tuple(names) for names in found]
+
+
+def behind(primitives: Sequence[Primitive], found: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return for each primitive that the runtime put in by itself which nodes' output it works on; empty for others.
+
+    Args:
+        primitives: what the runtime executes, with what each reads and writes.
+        found: the nodes of each, as `attribute` returned them.
+    """
+    writer = {tensor: at for at, primitive in enumerate(primitives) for tensor in primitive.outputs}
+    served: list[tuple[str, ...]] = []
+    for at, primitive in enumerate(primitives):
+        source = next((writer[tensor] for tensor in primitive.inputs if writer.get(tensor, at) < at), None)
+        none = found[at] or source is None
+        served.append(() if none or source is None else found[source] or served[source])
+    return served
 
 
 def _anchors(nodes: Sequence[GraphNode], primitives: Sequence[Primitive]) -> dict[int, int]:

@@ -3,9 +3,9 @@
 Facts that this file rests on (ONNX Runtime 1.31):
   - the profiler costs about 5 us a node, so a profiled session's own latency means nothing. Some 3 of them lie within
     the node's own time, spent on texts about its shapes, much the same for every node (2.5 to 3.3 us for Conv, Sigmoid
-    and Add on 1 to 2,048 numbers). So what it costs is measured on a chain of trivial nodes, with the profiler and
-    without it, and taken off every node. Times are cut to whole microseconds; the first run of every node is cold; the
-    profiler stops silently at a maximum number of events;
+    and Add on 1 to 2,048 numbers), but not in every network (4 to 6 us). So the network is run with the profiler and
+    without it, in turns, and what it takes longer is taken off every node alike. Times are cut to whole microseconds;
+    the first run of every node is cold; the profiler stops silently at a maximum number of events;
   - with the blocked layout (NCHWc) a fused node is called `<name of the tensor it writes>_nchwc`; the layout changes
     ReorderInput and ReorderOutput are nodes of their own;
   - a quantized convolution becomes a QLinearConv, named after it and a number: `conv_token_3`; only the optimised graph
@@ -19,7 +19,6 @@ import json
 import re
 import statistics
 import tempfile
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -27,18 +26,17 @@ import numpy as np
 
 from edgeprune.errors import InputError
 from edgeprune.runtimes.base import LayerTime, SessionSettings
-from edgeprune.runtimes.interruptions import Stopwatch, explained, least_disturbed, within
-from edgeprune.runtimes.onnxchain import chain_of
-from edgeprune.runtimes.onnxgraph import Primitive, attribute, read_nodes
+from edgeprune.runtimes.interruptions import Stopwatch, explained, least_disturbed
+from edgeprune.runtimes.onnxgraph import Primitive, attribute, behind, read_nodes
 
 _PROVIDER = "CPUExecutionProvider"
 _ERRORS_ONLY = 3
 _TOKEN = re.compile(r"_token_\d+$")
 _CUT_US = 0.5
 _LEAST_US = 0.1
-_CHAINS = (50, 100)
-_CHAIN_RUNS = 300
 _COLD_RUNS = 10
+_TURN = 5
+_RUNS_LEAST = 10
 _EVENTS_MAX = 100_000
 _KERNEL_SUFFIX = "_kernel_time"
 _INT8_MULTIPLY = ("ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "QGemm", "QLinearConv", "QLinearMatMul")
@@ -122,33 +120,39 @@ class ONNXRuntimeSession:
         """Time every primitive; see `base.Session.layer_times`.
 
         A row's time is the mean, over the least disturbed of the runs, from the start of its node to that of the next
-        one, less what the profiler costs. Starts are cut to whole microseconds as durations are, but what is cut off
-        one interval is in the next.
+        one, less what the profiler costs: what an inference takes longer with it, divided among the nodes. Starts are
+        cut to whole microseconds as durations are, but what is cut off one interval is in the next.
         """
         if not self._settings.per_layer:
             raise InputError("this session has no per-layer clocks", remedy="open it with per_layer=True")
         nodes = read_nodes(self._onnx)
-        runs = max(5, min(runs, _EVENTS_MAX // (2 * len(nodes)) - _COLD_RUNS))
+        runs = max(_RUNS_LEAST, min(runs // 2, _EVENTS_MAX // (2 * len(nodes)) - _COLD_RUNS))
         with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
-            events, watches = self._profile(Path(folder), _COLD_RUNS + runs)
-            written = _written_tensors(Path(folder) / "optimised.onnx")
-        each = len(events) // len(watches)
+            events, profiled, plain = self._profile(Path(folder), _COLD_RUNS + runs)
+            optimised = read_nodes((Path(folder) / "optimised.onnx").read_bytes())
+        written = {node.name: node.outputs for node in optimised}
+        read = {node.name: node.inputs for node in optimised}
+        each = len(events) // len(profiled)
         kernels = [(event["name"][: -len(_KERNEL_SUFFIX)], event["args"]["op_name"]) for event in events[:each]]
-        alone = self._settings.threads == 1
-        for watch in watches:  # where others work as well, the calling thread's processor time says nothing
-            watch.ran_through |= not alone
-        counted = [_COLD_RUNS + at for at in least_disturbed(watches[_COLD_RUNS:])]
-        spent = _intervals_us(events, each)[counted].mean(axis=0)
-        times = np.maximum(_LEAST_US, spent - _profiler_us()).tolist()
-        if alone:
-            times = within(statistics.median(watches[run].used_us for run in counted), times)
-        self.report.update(explained(sum(times), statistics.median(watches[run].wall_us for run in counted)))
+        counted = self._counted(profiled)
+        plain_us = _median_us(plain, self._counted(plain))
+        times = _less(_intervals_us(events, each)[counted].mean(axis=0), _median_us(profiled, counted) - plain_us)
+        self.report.update(explained(sum(times), plain_us))
         primitives = [
-            Primitive(_TOKEN.sub("", name), _float_kind(kind), written.get(name, ())) for name, kind in kernels
+            Primitive(_TOKEN.sub("", name), _float_kind(kind), written.get(name, ()), inputs=read.get(name, ()))
+            for name, kind in kernels
         ]
+        found = attribute(nodes, primitives)
         return [
-            LayerTime(names, kind, us) for names, (_, kind), us in zip(attribute(nodes, primitives), kernels, times)
+            LayerTime(names, kind, us, served)
+            for names, (_, kind), us, served in zip(found, kernels, times, behind(primitives, found))
         ]
+
+    def _counted(self, watches: Sequence[Stopwatch]) -> list[int]:
+        """Return which runs to believe, of those that are warm."""
+        for watch in watches:  # where others work as well, the calling thread's processor time says nothing
+            watch.ran_through |= self._settings.threads != 1
+        return [_COLD_RUNS + at for at in least_disturbed(watches[_COLD_RUNS:])]
 
     def close(self) -> None:
         """Release the session; see `base.Session.close`."""
@@ -164,20 +168,40 @@ class ONNXRuntimeSession:
             binding.bind_output(name)
         return binding
 
-    def _profile(self, folder: Path, runs: int) -> tuple[list[dict[str, Any]], list[Stopwatch]]:
-        """Run a fresh session with the profiler on; return its kernel events in order of time, and a watch a run."""
+    def _profile(self, folder: Path, runs: int) -> tuple[list[dict[str, Any]], list[Stopwatch], list[Stopwatch]]:
+        """Run a fresh session with the profiler on, and this one, in turns.
+
+        Returns:
+            The profiled one's kernel events in order of time, and a watch for each run of either.
+        """
         options = _options(self._settings)
         options.enable_profiling = True
         options.profile_file_prefix = str(folder / "profile")
         options.optimized_model_filepath = str(folder / "optimised.onnx")
         session = _open(self._onnx, options)
         binding = self._bind(session)
-        watches = []
-        for _ in range(runs):
-            watch = Stopwatch()
-            session.run_with_iobinding(binding)
-            watches.append(watch.stop())
-        return _kernel_events(session.end_profiling()), watches
+        profiled: list[Stopwatch] = []
+        plain: list[Stopwatch] = []
+        while len(profiled) < runs:
+            turn = min(_TURN, runs - len(profiled))
+            profiled += [_watched(session, binding) for _ in range(turn)]
+            plain += [_watched(self._session, self._binding) for _ in range(turn)]
+        return _kernel_events(session.end_profiling()), profiled, plain
+
+
+def _watched(session: Any, binding: Any) -> Stopwatch:
+    watch = Stopwatch()
+    session.run_with_iobinding(binding)
+    return watch.stop()
+
+
+def _median_us(watches: Sequence[Stopwatch], counted: Sequence[int]) -> float:
+    return statistics.median(watches[run].wall_us for run in counted)
+
+
+def _less(spent_us: Any, longer_us: float) -> list[float]:
+    """Return what nodes took less what the profiler cost, which made all of them together `longer_us` longer."""
+    return np.maximum(_LEAST_US, spent_us - max(0.0, longer_us) / len(spent_us)).tolist()  # type: ignore[no-any-return]
 
 
 def _intervals_us(events: Sequence[Mapping[str, Any]], each: int) -> Any:
@@ -190,38 +214,6 @@ def _intervals_us(events: Sequence[Mapping[str, Any]], each: int) -> Any:
     spent = np.diff(starts, axis=1)
     between = (spent - durations[:, :-1]).mean() if each > 1 else 0.0
     return np.column_stack([spent, durations[:, -1] + between])
-
-
-@lru_cache(maxsize=1)
-def _profiler_us() -> float:
-    """Return what the profiler adds to the time from one node's start to the next one's."""
-    short, long = _CHAINS
-    spent = _intervals_us(_run_chain(long, profiled=True)[1], long)[_COLD_RUNS:]
-    quicker = spent[np.argsort(spent.sum(axis=1))[: (len(spent) + 1) // 2]]
-    without_us = (_run_chain(long)[0] - _run_chain(short)[0]) / (long - short)
-    return max(0.0, float(quicker.mean()) - without_us)
-
-
-def _run_chain(count: int, profiled: bool = False) -> tuple[float, list[dict[str, Any]]]:
-    """Run a chain of trivial nodes; return the us of an undisturbed run, and its kernel events."""
-    import onnxruntime
-
-    with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
-        options = _options(SessionSettings())
-        options.enable_profiling = profiled
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = _open(chain_of(count), options)
-        binding = session.io_binding()
-        one = np.ones((1, 1, 1, 1), np.float32)
-        binding.bind_ortvalue_input("x0", onnxruntime.OrtValue.ortvalue_from_numpy(one))
-        binding.bind_output(f"x{count}")
-        watches = []
-        for _ in range(_CHAIN_RUNS):
-            watch = Stopwatch()
-            session.run_with_iobinding(binding)
-            watches.append(watch.stop())
-        events = _kernel_events(session.end_profiling()) if profiled else []
-    return statistics.median(watches[at].wall_us for at in least_disturbed(watches)), events
 
 
 def _kernel_events(path: str) -> list[dict[str, Any]]:
@@ -285,8 +277,3 @@ def _numpy_name(type_name: str) -> str:
     """Return the numpy name for `tensor(float)` and its like."""
     inner = type_name[type_name.index("(") + 1 : -1]
     return np.dtype(_NUMPY_NAMES.get(inner, inner)).name
-
-
-def _written_tensors(optimised: Path) -> dict[str, tuple[str, ...]]:
-    """Return what each node of the optimised graph writes, by node name."""
-    return {node.name: node.outputs for node in read_nodes(optimised.read_bytes())}

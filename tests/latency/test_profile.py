@@ -19,11 +19,12 @@ from edgeprune.graph.trace import trace
 from edgeprune.latency import waiting
 from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.predict import NetworkTable
-from edgeprune.latency.profile import fill, reference_of
+from edgeprune.latency.profile import fill, record_of, reference_of
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.sampling import FAMILIAR, TOTAL_NETWORKS, group_cost, useful_widths
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import LatencyTable, NetworkRecord
+from edgeprune.runtimes.base import LayerTime
 from tests.simulated import SimulatedBench, Wide
 
 
@@ -69,6 +70,21 @@ def test_the_rows_add_up_to_the_engine(table: NetworkTable) -> None:
     for record in table.records:
         assert record.layers_us + record.inserted_us == pytest.approx(record.engine_ms * 1000)
     assert table.scale == pytest.approx(1, abs=0.05)
+
+
+def test_what_was_inserted_behind_a_layer_is_part_of_its_time(blueprint: Blueprint, table: NetworkTable) -> None:
+    # 10 us of rows in an engine of 5 us: everything is halved. The second change of layout is behind no known node.
+    rows = (
+        LayerTime(("stem.0", "stem.2"), "Conv", 6.0),
+        LayerTime((), "ReorderOutput", 2.0, ("stem.0", "stem.2")),
+        LayerTime((), "ReorderInput", 1.0),
+        LayerTime(("fc",), "Gemm", 1.0),
+    )
+    engine = SimulatedBench().measure({"x": blueprint.at(WidthPlan.dense(blueprint.graph))})["x"]
+    times = LayerTimes(rows, replace(engine, median_ms=0.005))
+    record = record_of(times, WidthPlan.dense(blueprint.graph), blueprint.nodes, table.network)
+    assert {row.nodes: row.us for row in record.rows} == {("stem.0", "stem.2"): 4.0, ("fc",): 0.5}
+    assert record.inserted_us == 0.5
 
 
 def test_widths_worth_having_lie_on_the_steps(blueprint: Blueprint, table: NetworkTable) -> None:

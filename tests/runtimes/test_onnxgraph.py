@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from edgeprune.errors import InputError
-from edgeprune.runtimes.onnxgraph import GraphNode, Primitive, attribute, read_nodes
+from edgeprune.runtimes.onnxgraph import GraphNode, Primitive, attribute, behind, read_nodes
 from tests.onnx_models import residual
 
 _NAMES = st.text(min_size=1, max_size=200)
@@ -58,6 +58,17 @@ def test_a_fused_convolution_named_after_its_last_tensor_has_its_convolution() -
         Primitive("ReorderOutput", "ReorderOutput", ("s",)),
     ]
     assert attribute(nodes, blocked) == [("c", "r"), ("d", "s"), ()]
+
+
+def test_a_change_of_layout_serves_what_computed_the_tensor() -> None:
+    # What is read by a first one comes from outside; a second one behind the first serves the same nodes.
+    executed = [
+        Primitive("in", "ReorderInput", ("x_blocked",), inputs=("x",)),
+        Primitive("r_nchwc", "Conv", ("r_blocked",), inputs=("x_blocked", "w")),
+        Primitive("out", "ReorderOutput", ("r",), inputs=("r_blocked",)),
+        Primitive("cast", "Cast", ("r16",), inputs=("r",)),
+    ]
+    assert behind(executed, [(), ("c", "r"), (), ()]) == [(), (), ("c", "r"), ("c", "r")]
 
 
 def test_an_addition_belongs_to_the_branch_that_runs_last() -> None:
