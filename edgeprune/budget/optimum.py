@@ -3,7 +3,8 @@
 The relaxation gives a lower bound, and for every choice how much more than the bound a plan with it costs at least: its
 excess. Plans that cost at most `reach` more than the bound are made of choices whose excess is within it, and only
 those choices are given to branch and bound, which takes its time from the size of the programme. If the best plan made
-of them is within reach, it is the best of all; if not, the reach grows.
+of them is within reach, it is the best of all; if not, the reach grows, and only a better plan with one of the choices
+that were added is looked for.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ _GROWTH = 4.0
 
 _ROUNDING = 1e-9
 """Gaps under this are none."""
+
+_INFEASIBLE = 2
+"""What the solver says where it has proven that there is no plan."""
 
 _NOTHING = 1e-3
 """Gaps of objectives under this are taken relative to it."""
@@ -85,18 +89,22 @@ def least(problem: Problem, objective: np.ndarray, limits: Sequence[Limit] = ())
         else:
             excess, bound = _excess(problem, np.maximum(relaxed.lower.marginals, 0.0)), relaxed.fun
             reach = _REACH * max(bound, 1.0)
-        best, low = None, -np.inf
+        best, low = None, np.inf  # and `low` the bound of the plans that were looked for
+        tried = np.zeros(len(objective), dtype=bool)
         while True:
             kept = excess <= reach
-            found = system.solve(kept, deadline - time.perf_counter())
+            better = (1 - _SEARCHED) * best.fun if best else np.inf
+            found = system.solve(kept, deadline - time.perf_counter(), added=kept & ~tried, better=better)
             if found.x is not None:
-                low = max(low, min(found.mip_dual_bound, np.inf if kept.all() else bound + reach))
+                low = min(low, found.mip_dual_bound)
                 best = found if best is None or found.fun < best.fun else best
-            enough = (1 - _SEARCHED) * best.fun - bound if best else np.inf
-            reach = enough if reach < enough < _GROWTH * reach else _GROWTH * reach
+            elif best:
+                low = min(low, better if found.status == _INFEASIBLE else bound)
             late = time.perf_counter() >= deadline
-            if best and (late or kept.all() or _gap(best, low) <= GAP):
-                return Optimum(best.x, _gap(best, low))
+            if best:
+                gap = _gap(best, low if kept.all() else min(low, bound + reach))
+                if late or kept.all() or gap <= GAP:
+                    return Optimum(best.x, gap)
             if late:
                 raise BudgetError(
                     f"no widths within the budget were found in {TIME_LIMIT_S:.0f} s, and none ruled out",
@@ -104,6 +112,9 @@ def least(problem: Problem, objective: np.ndarray, limits: Sequence[Limit] = ())
                 )
             if kept.all():
                 return None
+            tried = kept
+            enough = (1 - _SEARCHED) * best.fun - bound if best else np.inf
+            reach = enough if reach < enough < _GROWTH * reach else _GROWTH * reach
 
 
 class _System:
@@ -132,16 +143,30 @@ class _System:
             options={"time_limit": TIME_LIMIT_S},
         )
 
-    def solve(self, kept: np.ndarray, seconds: float) -> OptimizeResult:
-        """Solve over some of the variables; the others are zero."""
+    def solve(self, kept: np.ndarray, seconds: float, *, added: np.ndarray, better: float) -> OptimizeResult:
+        """Solve over some of the variables; the others are zero.
+
+        Args:
+            kept: which.
+            seconds: to take at most.
+            added: of those, the ones of which a plan must have some, unless they are all that is kept.
+            better: the most that the objective may be.
+        """
         columns = np.flatnonzero(kept)
+        rows, most = [self.below[:, columns]], [self.most]
+        if np.isfinite(better):
+            rows.append(csc_array(self.objective[columns][None, :]))
+            most.append(np.array([better]))
+        if not added[columns].all():
+            rows.append(csc_array(-added[columns].astype(np.float64)[None, :]))
+            most.append(np.array([-1.0]))
         found = milp(
             self.objective[columns],
             integrality=self.integral[columns],
             bounds=Bounds(0.0, self.upper[columns]),
             constraints=[
                 LinearConstraint(self.equalities[:, columns], self.right, self.right),
-                LinearConstraint(self.below[:, columns], ub=self.most),
+                LinearConstraint(csc_array(vstack(rows)), ub=np.concatenate(most)),
             ],
             options={"mip_rel_gap": _SEARCHED, "time_limit": max(seconds, 0.1)},
         )

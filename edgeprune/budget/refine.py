@@ -29,10 +29,10 @@ from edgeprune.latency.store import TableStore
 from edgeprune.progress import SILENT, Progress
 from edgeprune.units import format_ms
 
-AIM = 0.98
+AIM = 0.985
 """Share of the budget that a plan is made for: the rest is for the error of the final measurement."""
 
-ENOUGH = 0.96
+ENOUGH = 0.97
 """A measured plan that uses this share of the budget is not improved further."""
 
 SAFE = 0.993

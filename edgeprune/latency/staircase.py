@@ -27,11 +27,11 @@ _BLOCKS_IN = (1, 4, 8, 16)
 _WHOLE = (8, 4)
 """Widths that are no multiple of these have a ragged last block: vectors hold so many numbers, or half of them."""
 
-_NOISE = 1.0
+_NOISE = 0.6
 _REACH = 0.25
 _KINSHIP = 0.7
 """What a residual of one fused form says about another form at the same widths."""
-_APART = 2.0
+_APART = 1.0
 """How far apart a ragged width and one that is not are besides, in reaches, squared."""
 _LEAST_US = 0.2
 """Runtimes count whole microseconds; less than this is not told from nothing."""
