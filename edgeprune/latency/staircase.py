@@ -27,6 +27,7 @@ _BLOCKS_IN = (1, 4, 8, 16)
 _WHOLE = (8, 4)
 """Widths that are no multiple of these have a ragged last block: vectors hold so many numbers, or half of them."""
 
+_RIDGE = 1e-3
 _NOISE = 0.6
 _REACH = 0.25
 _KINSHIP = 0.7
@@ -66,9 +67,7 @@ class Staircase:
         logs = np.array([fmean(one) for one in found.values()])
         counts = np.array([len(one) for one in found.values()])
         features = _features(forms, points)
-        scale = np.maximum(features.max(axis=0), 1e-12)
-        weights = np.sqrt(counts)
-        coefficients = nnls(features / scale / np.exp(logs)[:, None] * weights[:, None], weights)[0] / scale
+        coefficients = _fitted(features / np.exp(logs)[:, None], np.sqrt(counts))
         trend = np.maximum(features @ coefficients, _LEAST_US)
         reach = np.maximum(_REACH * points[:, 1:].max(axis=0), 4.0)
         kernel = _kernel(points, reach)
@@ -98,6 +97,19 @@ class Staircase:
         else:  # few widths in many pairs: each pair once
             found = ((near_in * speaks) @ near_out.T)[at_in, at_out]
         return np.asarray(np.where((cin == 1) & (cout == 1), self.correction[same & alone].sum(), found))
+
+
+def _fitted(relative: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the non-negative coefficients by which the columns of `relative` come nearest to ones.
+
+    There are more columns than most layers have points, and so many perfect fits; the ridge chooses the one that rests
+    on all columns that say the same, and not on whichever comes first.
+    """
+    columns = relative * weights[:, None]
+    scale = np.maximum(np.linalg.norm(columns, axis=0), 1e-12)
+    ridge = np.sqrt(_RIDGE) * np.eye(len(scale))
+    target = np.append(weights, np.zeros(len(scale)))
+    return np.asarray(nnls(np.concatenate([columns / scale, ridge]), target)[0] / scale)
 
 
 def _features(forms: Sequence[str], points: np.ndarray) -> np.ndarray:
