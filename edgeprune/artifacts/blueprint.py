@@ -24,7 +24,7 @@ from edgeprune.artifacts.liveness import with_conditions
 from edgeprune.artifacts.onnx import OPSET, export_onnx
 from edgeprune.artifacts.tidy import drop_empty, drop_unused, without_constants, without_weights
 from edgeprune.graph.channels import ChannelGraph
-from edgeprune.graph.layers import Axis, EngineNode
+from edgeprune.graph.layers import JOINS, Axis, EngineNode
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.pruning.fuse import fuse
 from edgeprune.pruning.slim import slim
@@ -170,7 +170,9 @@ def _engine_nodes(graph: onnx.GraphProto, channels: ChannelGraph) -> dict[str, E
         cout = _out_axis(node, cin, axes, shapes, weights, channels)
         axes[node.output[0]] = cout
         detail = _detail(node, shapes, channels, given)
-        nodes[node.name] = EngineNode(node.name, node.op_type, detail, _positions(shapes.get(first, ())), cin, cout)
+        # A factor a channel may be the first of what a Mul joins: what it takes is in the other one.
+        sized = node.output[0] if node.op_type in JOINS else first
+        nodes[node.name] = EngineNode(node.name, node.op_type, detail, _positions(shapes.get(sized, ())), cin, cout)
     return nodes
 
 
