@@ -13,7 +13,8 @@ from scipy.optimize import nnls
 from edgeprune.errors import TableError
 from edgeprune.graph.conditions import ALWAYS, Condition, either, holds
 from edgeprune.graph.layers import JOINS, PRODUCTS, Axis, EngineNode, LayerKey
-from edgeprune.latency.table import LatencyTable, NetworkRecord, Row, Source
+from edgeprune.latency.network import NetworkRecord, Row
+from edgeprune.latency.table import LatencyTable, Source
 
 _FOLDS = 4
 _FOLDS_LEAST = 3

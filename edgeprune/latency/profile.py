@@ -20,12 +20,12 @@ from edgeprune.graph.layers import EngineNode
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import Bench, LayerTimes, Reference
 from edgeprune.latency.group import BenchGroup
+from edgeprune.latency.network import NetworkRecord, Row
 from edgeprune.latency.predict import NetworkTable, anchor_of
 from edgeprune.latency.rule import GLANCE, SETTLING, SURVEY, Rule
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.sampling import DENSE, TOTAL_NETWORKS, lacking_numbers, numbered_plan, numbers_of
 from edgeprune.latency.store import TableStore
-from edgeprune.latency.table import NetworkRecord, Row
 from edgeprune.latency.waiting import measured_when_quiet, when_quiet
 from edgeprune.progress import SILENT, Progress, Step
 

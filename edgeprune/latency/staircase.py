@@ -5,10 +5,10 @@ extra. Which blocks is not assumed: a non-negative least-squares fit chooses amo
 more for ragged ones, and what it leaves is interpolated between the measured points.
 
 Layers that differ only in what is fused into them (Conv+Relu, Conv+Add+Relu) share one fit: what is fused adds to the
-trend, and residuals speak for the other forms too, only less. So a width that one form was never measured at is known
-from the other. A layer from one channel to one stands apart, in each form: to oneDNN that is a depthwise convolution,
-for which it has no fast kernel where the step is 1 (OpenVINO 2026.4, AVX2, 3x3 at 32 x 32: 190 us, and 17 us from one
-channel to two; 13 to 21 us with a sum fused).
+trend, by form and by how much is fused, and residuals speak for the other forms too, only less. So a width that one
+form was never measured at is known from the other. A layer from one channel to one stands apart, in each form: to
+oneDNN that is a depthwise convolution, for which it has no fast kernel where the step is 1 (OpenVINO 2026.4, AVX2, 3x3
+at 32 x 32: 190 us, and 17 us from one channel to two; 13 to 21 us with a sum fused).
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class Staircase:
         points: where it was measured: (form, cin, cout), shape (n, 3).
         correction: weights of the residuals' logarithms at the points.
         reach: how far a measured point speaks for its neighbours, in channels, for cin and cout.
+        multiplies: each channel that comes in is computed with each that goes out; else, as in a depthwise convolution,
+            nothing grows with the product of the two.
     """
 
     forms: tuple[str, ...]
@@ -55,9 +57,10 @@ class Staircase:
     points: np.ndarray
     correction: np.ndarray
     reach: np.ndarray
+    multiplies: bool = True
 
     @classmethod
-    def fit(cls, samples: Sequence[tuple[str, int, int, float]]) -> Staircase:
+    def fit(cls, samples: Sequence[tuple[str, int, int, float]], *, multiplies: bool = True) -> Staircase:
         """Fit to samples (form, cin, cout, microseconds), at least one. Those of one point count as their mean."""
         forms = tuple(sorted({form for form, *_ in samples}))
         found: dict[tuple[int, int, int], list[float]] = {}
@@ -66,20 +69,20 @@ class Staircase:
         points = np.array(list(found), dtype=np.float64)
         logs = np.array([fmean(one) for one in found.values()])
         counts = np.array([len(one) for one in found.values()])
-        features = _features(forms, points)
+        features = _features(forms, points, multiplies)
         coefficients = _fitted(features / np.exp(logs)[:, None], np.sqrt(counts))
         trend = np.maximum(features @ coefficients, _LEAST_US)
         reach = np.maximum(_REACH * points[:, 1:].max(axis=0), 4.0)
         kernel = _kernel(points, reach)
         correction = np.linalg.solve(kernel + _NOISE * np.diag(1 / counts), logs - np.log(trend))
-        return cls(forms, coefficients, points, correction, reach)
+        return cls(forms, coefficients, points, correction, reach, multiplies)
 
     def __call__(self, form: str, cin: Any, cout: Any) -> np.ndarray:
         """Return microseconds at `cin`, `cout`, broadcast against each other; of a form that may be a new one."""
         cin, cout = np.broadcast_arrays(np.asarray(cin, dtype=np.float64), np.asarray(cout, dtype=np.float64))
         forms = (*self.forms, form)
         at = np.stack([np.full(cin.size, forms.index(form)), cin.ravel(), cout.ravel()], axis=1)
-        trend = _features(forms, at)[:, : len(self.coefficients)] @ self.coefficients
+        trend = _features(forms, at, self.multiplies)[:, : len(self.coefficients)] @ self.coefficients
         residual = self._residual(forms.index(form), cin.ravel(), cout.ravel())
         return np.asarray((np.maximum(trend, _LEAST_US) * np.exp(residual)).reshape(cin.shape))
 
@@ -112,23 +115,26 @@ def _fitted(relative: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.asarray(nnls(np.concatenate([columns / scale, ridge]), target)[0] / scale)
 
 
-def _features(forms: Sequence[str], points: np.ndarray) -> np.ndarray:
+def _features(forms: Sequence[str], points: np.ndarray, multiplies: bool) -> np.ndarray:
     """Return the columns of the fit: rounded-up widths, their products, what ragged widths and fused ones pay.
 
-    The last columns stand for one channel to one, one column a form.
+    The last columns stand for the forms, one after the other: one channel to one, and what is fused.
     """
     form, cin, cout = points.T
     ins = [_up(cin, block) for block in _BLOCKS_IN]
     outs = [_up(cout, block) for block in _BLOCKS_OUT]
     ones, whole = np.ones_like(cin), _up(cout, _WHOLE[0])
-    costs = (ones, cin, whole, cin * whole)
+    costs, corners = [ones, cin, whole], [ones]
+    products = []
+    if multiplies:
+        costs, corners = [*costs, cin * whole], [*corners, cin * whole]
+        products = [one * two for one in ins for two in outs]
     ragged_in, ragged_out = ([width % block != 0 for block in _WHOLE] for width in (cin, cout))
     ragged = [one * cost for one in (*ragged_in, *ragged_out) for cost in costs]
-    both = [one * two * cost for one, two in zip(ragged_in, ragged_out, strict=True) for cost in (ones, cin * whole)]
-    fused = np.array([one.count("+") for one in forms])[form.astype(int)]
-    alone = [(form == at) & _alone(points) for at in range(len(forms))]
-    products = [one * two for one in ins for two in outs]
-    return np.stack([ones, *ins, *outs, *products, *ragged, *both, fused, fused * whole, *alone], axis=1)
+    both = [one * two * cost for one, two in zip(ragged_in, ragged_out, strict=True) for cost in corners]
+    count = np.array([one.count("+") for one in forms])[form.astype(int)]
+    own = [(form == at) * cost for at in range(len(forms)) for cost in (_alone(points), ones, whole)]
+    return np.stack([ones, *ins, *outs, *products, *ragged, *both, count, count * whole, *own], axis=1)
 
 
 def _alone(points: np.ndarray) -> np.ndarray:

@@ -16,7 +16,8 @@ from filelock import FileLock
 from platformdirs import user_data_path
 
 from edgeprune.errors import InputError
-from edgeprune.latency.table import SCHEMA, LatencyTable, NetworkRecord
+from edgeprune.latency.network import SCHEMA, NetworkRecord
+from edgeprune.latency.table import LatencyTable
 from edgeprune.records import append_lines, read_json, read_lines, write_json
 from edgeprune.targets.target import Fingerprint
 

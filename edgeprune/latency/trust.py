@@ -19,10 +19,11 @@ from typing import Any, Literal
 from edgeprune.errors import TableError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import Bench
+from edgeprune.latency.network import NetworkRecord
 from edgeprune.latency.profile import NetworkSource, signature_of
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.store import TableStore
-from edgeprune.latency.table import LatencyTable, NetworkRecord
+from edgeprune.latency.table import LatencyTable
 from edgeprune.latency.waiting import measured_when_quiet
 from edgeprune.progress import SILENT, Progress
 from edgeprune.runtimes.registry import records

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from edgeprune.errors import InputError, TableError
 from edgeprune.graph.layers import LayerKey
+from edgeprune.latency.network import NetworkRecord, Row
 from edgeprune.latency.sharing import export_tables, import_tables
 from edgeprune.latency.store import TableStore
-from edgeprune.latency.table import NetworkRecord, Row
 from edgeprune.targets.target import Fingerprint
 from tests.latency.test_table import HERE, THERE, record
 

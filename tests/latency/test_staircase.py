@@ -53,6 +53,21 @@ def test_learns_that_multiples_of_four_are_computed_in_another_way() -> None:
     assert np.quantile(np.abs(error), 0.95) < 0.06
 
 
+def test_what_does_not_multiply_grows_with_the_channels_alone() -> None:
+    # Three points of 1 + 0.5 c: a fit with products would bend upwards, and foretell more than 129 us at 256 channels.
+    widths = np.array([16, 32, 64])
+    fit = Staircase.fit(samples(widths, widths, 1 + 0.5 * widths), multiplies=False)
+    assert fit(FORM, 256, 256) == pytest.approx(129, rel=0.05)
+
+
+def test_what_is_fused_costs_what_its_own_form_says() -> None:
+    # Two forms with as much fused: one costs 10 us more at all widths. At a width of the other one it does so too.
+    cin = cout = np.array([16, 32, 48, 64])
+    us = 2 + 0.01 * cin * cout
+    fit = Staircase.fit([*samples(cin, cout, us), *samples(cin[:3], cout[:3], us[:3] + 10, "Conv+Gelu")])
+    assert fit("Conv+Gelu", 64, 64) - fit(FORM, 64, 64) == pytest.approx(10, rel=0.15)
+
+
 def test_one_channel_to_one_says_nothing_of_its_neighbours() -> None:
     """What costs 200 us there is another kernel: 1 to 2 and 2 to 1 stay near the 4 us of their own."""
     cin, cout = (grid.ravel() for grid in np.meshgrid([1, 2, 3, 4, 8, 16], [1, 2, 3, 4, 8, 16]))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeprune.latency.network import NetworkRecord
 from edgeprune.latency.store import TableStore
-from edgeprune.latency.table import NetworkRecord
 from edgeprune.records import append_lines, write_json
 from edgeprune.targets.target import Fingerprint
 

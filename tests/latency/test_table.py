@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune.graph.layers import LayerKey
+from edgeprune.latency.network import NetworkRecord, Row
 from edgeprune.latency.store import TableStore
-from edgeprune.latency.table import LatencyTable, NetworkRecord, Row
+from edgeprune.latency.table import LatencyTable
 from edgeprune.targets.target import Fingerprint
 
 HERE = Fingerprint({"runtime": "openvino", "precision": "fp32", "threads": "1"})

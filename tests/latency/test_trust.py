@@ -12,10 +12,10 @@ from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.errors import TableError
 from edgeprune.graph.trace import trace
 from edgeprune.latency import waiting
+from edgeprune.latency.network import NetworkRecord
 from edgeprune.latency.profile import fill
 from edgeprune.latency.rule import SURVEY
 from edgeprune.latency.store import TableStore
-from edgeprune.latency.table import NetworkRecord
 from edgeprune.latency.trust import (
     CHECK_S,
     FACTOR_MAX,

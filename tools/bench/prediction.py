@@ -30,11 +30,11 @@ from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.latency.bench import Bench, open_bench
+from edgeprune.latency.network import NetworkRecord
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import fill, record_of, reference_of, required, signature_of, time_networks
 from edgeprune.latency.rule import LONG, SURVEY
 from edgeprune.latency.store import TableStore
-from edgeprune.latency.table import NetworkRecord
 from edgeprune.latency.waiting import measured_when_quiet
 from edgeprune.records import append_lines, read_lines
 

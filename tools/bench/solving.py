@@ -38,9 +38,10 @@ from edgeprune.budget.values import values_from_scores
 from edgeprune.errors import BudgetError
 from edgeprune.graph.layers import PRODUCTS, EngineNode
 from edgeprune.graph.trace import trace
+from edgeprune.latency.network import NetworkRecord, Row
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.sampling import TOTAL_NETWORKS, numbered_plan
-from edgeprune.latency.table import LatencyTable, NetworkRecord, Row
+from edgeprune.latency.table import LatencyTable
 from edgeprune.pruning.importance import scores
 from edgeprune.targets.target import Fingerprint
 from edgeprune.units import LatencyBudget, parse_latencies
