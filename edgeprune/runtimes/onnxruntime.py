@@ -3,7 +3,7 @@
 Facts that this file rests on (ONNX Runtime 1.31):
   - the profiler costs about 5 us a node, so a profiled session's own latency means nothing. Some 3 of them lie within
     the node's own time, spent on texts about its shapes, much the same for every node (2.5 to 3.3 us for Conv, Sigmoid
-    and Add on 1 to 2,048 numbers), but not in every network (4 to 6 us). So the network is run with the profiler and
+    and Add on 1 to 2,048 numbers), but not the same in every process. So the network is run with the profiler and
     without it, in turns, and what it takes longer is taken off every node alike. Times are cut to whole microseconds;
     the first run of every node is cold; the profiler stops silently at a maximum number of events;
   - with the blocked layout (NCHWc) a fused node is called `<name of the tensor it writes>_nchwc`; the layout changes
