@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,35 +24,27 @@ def up(width: np.ndarray, block: int) -> np.ndarray:
     return np.ceil(width / block) * block
 
 
-@pytest.mark.parametrize(("block_in", "block_out"), [(1, 8), (4, 16), (8, 8)])
-def test_learns_the_blocks_of_a_kernel(block_in: int, block_out: int) -> None:
-    random = np.random.default_rng(0)
-    cin, cout = random.integers(1, 65, (2, 60))
-
-    def us(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return 2 + 0.01 * up(one, block_in) * up(other, block_out)
-
+def assert_learned(us: Callable[[np.ndarray, np.ndarray], np.ndarray], least: int) -> None:
+    """Fit to 60 widths from `least` to 64, and compare at 200 others."""
+    cin, cout = np.random.default_rng(0).integers(least, 65, (2, 60))
     fit = fitted(cin, cout, us(cin, cout))
-
-    new_in, new_out = np.random.default_rng(1).integers(1, 65, (2, 200))
+    new_in, new_out = np.random.default_rng(1).integers(least, 65, (2, 200))
     error = fit(FORM, new_in, new_out) / us(new_in, new_out) - 1
     assert np.median(np.abs(error)) < 0.02
     assert np.quantile(np.abs(error), 0.95) < 0.06
+
+
+@pytest.mark.parametrize(("block_in", "block_out"), [(1, 8), (4, 16), (8, 8)])
+def test_learns_the_blocks_of_a_kernel(block_in: int, block_out: int) -> None:
+    assert_learned(lambda cin, cout: 2 + 0.01 * up(cin, block_in) * up(cout, block_out), least=1)
 
 
 def test_learns_that_multiples_of_four_are_computed_in_another_way() -> None:
     """ONNX Runtime lays tensors out in blocks where the channels are a multiple of four; other widths cost more."""
-    cin, cout = np.random.default_rng(0).integers(8, 65, (2, 60))
-
-    def us(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return 2 + 0.01 * np.where(one % 4 == 0, up(one, 8), 1.5 * one) * up(other, 8)
-
-    fit = fitted(cin, cout, us(cin, cout))
-
-    new_in, new_out = np.random.default_rng(1).integers(8, 65, (2, 200))
-    error = fit(FORM, new_in, new_out) / us(new_in, new_out) - 1
-    assert np.median(np.abs(error)) < 0.02
-    assert np.quantile(np.abs(error), 0.95) < 0.06
+    assert_learned(
+        lambda cin, cout: 2 + 0.01 * np.where(cin % 4 == 0, up(cin, 8), 1.5 * cin) * up(cout, 8),
+        least=8,
+    )
 
 
 def test_what_does_not_multiply_grows_with_the_channels_alone() -> None:
