@@ -30,7 +30,7 @@ class NetworkRecord:
         engine_ms: median latency end to end, without a profiler.
         spread: relative spread of its samples.
         rows: per-layer times, measured in place.
-        inserted_us: time in primitives that the runtime inserted (reorders, converts).
+        inserted_us: time in what the runtime inserted (reorders, converts), where no row has it.
         p90_ms: 90th percentile over all samples; None where it was not kept.
         min_ms: the fastest sample, likewise.
         samples: how many there were, likewise.
