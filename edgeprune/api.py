@@ -10,10 +10,11 @@ import numpy as np
 
 from edgeprune import pipeline
 from edgeprune.artifacts.blueprint import Blueprint
-from edgeprune.artifacts.subject import Network, python_subject
+from edgeprune.artifacts.subject import Network, python_subject, taken
 from edgeprune.budget.choice import Choice
 from edgeprune.budget.strategies import search
 from edgeprune.budget.values import values_from_scores
+from edgeprune.errors import InputError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
@@ -27,6 +28,10 @@ from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.verify import verified
 from edgeprune.training.data import Data
 from edgeprune.units import parse_latency
+
+_BROUGHT = {"weights": "load them into the network first", "input_shape": "the example input has it"}
+"""Fields of a job that a Python network brings with it, and what to do in place of giving them."""
+_LISTS = ("lock", "devices")
 
 
 def profile(
@@ -55,6 +60,7 @@ def profile(
     Raises:
         EdgePruneError: the network can't be traced or exported, the target can't be reached or is too busy.
     """
+    model, example_inputs = taken(model, example_inputs)
     graph = verified(model, trace(model, example_inputs))
     with open_bench(target, device=device, precision=precision, threads=threads, progress=progress) as bench:
         store = TableStore()
@@ -113,7 +119,8 @@ def export(
         data: training and validation images, or a source of them as on the command line; None trains nothing.
         out: the bundle's folder; `runs/CLASS-TARGET` by default.
         progress: where to show it.
-        options: further fields of `edgeprune.job.Job`: epochs, threads, precision, seed, lock, submodule, force ...
+        options: further fields of `edgeprune.job.Job`: epochs, threads, precision, seed, lock, submodule, force ...;
+            mean and std are for data that are named. The network brings weights and input_shape with it.
 
     Returns:
         The result: `.content` as in `export --json`, `.exit_code`.
@@ -121,7 +128,14 @@ def export(
     Raises:
         EdgePruneError: as the command line's exit codes say.
     """
-    subject = python_subject(model, example_inputs, data, options.get("submodule", ""))
+    for name, remedy in _BROUGHT.items():
+        if options.get(name) is not None:
+            raise InputError(f"{name} was given, and the network is a Python object", remedy=remedy)
+    for name in _LISTS:
+        if isinstance(options.get(name), str):
+            options[name] = (options[name],)
+    read = {name: options[name] for name in ("submodule", "mean", "std", "seed") if name in options}
+    subject = python_subject(model, example_inputs, data, **read)
     job = Job(
         model=subject.name,
         target=target,

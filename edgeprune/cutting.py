@@ -13,7 +13,7 @@ from edgeprune.latency.bench import Reference
 from edgeprune.prepare import CALIBRATION_IMAGES, Prepared
 from edgeprune.progress import Progress
 from edgeprune.pruning.compensate import compensate
-from edgeprune.pruning.slim import slim, slim_error
+from edgeprune.pruning.slim import checked, slim
 from edgeprune.shipping import Shipped, ship
 from edgeprune.training.loop import Recipe, evaluate, recover
 
@@ -49,12 +49,13 @@ def cut(ready: Prepared, chosen: Mapping[str, Any], work: Workspace, attempt: in
     """
     plan = WidthPlan.from_json(ready.graph, chosen["plan"])
     with ready.timed("cut"):
-        small = slim(ready.subject.model, plan)
-        difference = slim_error(ready.subject.model, plan, small) if plan.exact else None
+        small = slim(ready.subject.model, plan, check=False)
+        difference = checked(ready.subject.model, plan, small)
     with ready.timed("recover"):
         small, accuracy = _recovered(ready, plan, small, work, attempt, progress)
     with ready.timed("export and verify"):
-        reference = Reference(ready.blueprint.at(plan), chosen["measured_ms"])
+        known_ms = chosen["measured_ms"]
+        reference = None if known_ms is None else Reference(ready.blueprint.at(plan), known_ms)
         shipped = ship(ready, plan, small, work.path("bundle"), reference, difference, progress)
     return Cut(chosen, plan, shipped, accuracy)
 

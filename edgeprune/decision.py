@@ -40,10 +40,12 @@ def ways_out(ready: Prepared, floor_ms: float) -> str:
     weight = WEIGHT_BYTES[settings.precision]
     lower = [name for name in find_target(job.target).precisions if WEIGHT_BYTES[name] < weight]
     faster = [f"--precision {' or '.join(lower)}"] * bool(lower)
-    faster += [f"--threads above {settings.threads}", "a faster --target"]
+    faster += [f"--threads above {settings.threads}"] * ready.bench.on_cpu
+    faster += ["a faster --target"]
     inexact = len(ready.graph.groups) - len(ready.graph.cuttable)
     freed = [f"leave out --lock {' --lock '.join(job.lock)}"] * bool(job.lock)
     freed += [f"leave out {' and '.join(ready.choice.limits)}"] * bool(ready.choice.limits)
+    freed += [f"--align 1 instead of {ready.choice.align}"] * (ready.choice.align > 1)
     freed += [f"--allow-inexact frees {inexact} groups"] * bool(inexact)
     freed += ["start from a network with fewer or cheaper layers"]
     return (
@@ -57,8 +59,22 @@ def certificate(solution: Solution) -> dict[str, Any]:
     return {"gap": solution.gap, "seconds": solution.seconds, "binding": list(solution.binding)}
 
 
-def decide(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str, Any]:
-    """Return the plan of most value that was measured within the budget.
+def promised(ready: Prepared, solution: Solution, floor_ms: float) -> dict[str, Any]:
+    """Return what `decide` does where the device can't be reached: the best plan of its table, and nothing measured."""
+    plan = ready.choice.plan(solution.widths)
+    return {
+        "plan": plan.to_json(),
+        "predicted_ms": ready.table.predict(plan.widths).ms,
+        "measured_ms": None,
+        "floor_ms": floor_ms,
+        "rounds": 0,
+        "solver": certificate(solution),
+        "networks": [],
+    }
+
+
+def decide(ready: Prepared, budget_ms: float, progress: Progress, rounds: int | None = None) -> dict[str, Any]:
+    """Return the plan of most value that was measured within the budget, after `rounds` measurements at most.
 
     The same request finds the same plan again: what the closed loop decided is kept beside the table. A budget in
     milliseconds is another one for the table each time the device is a little faster or slower; there the plan is
@@ -70,10 +86,12 @@ def decide(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str, A
     """
     fingerprint = ready.bench.fingerprint()
     absolute = ready.job.latency is not None and ready.job.latency.ms is not None
-    key = {**_reasons(ready), "budget_ms": float(f"{budget_ms / (1.0 if absolute else ready.drift):.9g}")}
+    rounds = ready.job.rounds if rounds is None else rounds
+    asked_ms = budget_ms / (1.0 if absolute else ready.drift)
+    key = {**_reasons(ready), "rounds": rounds, "budget_ms": float(f"{asked_ms:.9g}")}
     decided = ready.store.decision(fingerprint, key)
     if decided is None or (absolute and not FILLS <= decided["measured_ms"] * ready.drift / budget_ms <= 1):
-        decided = _refined(ready, budget_ms, progress)
+        decided = _refined(ready, budget_ms, rounds, progress)
         ready.store.decide(fingerprint, key, decided)
     else:
         progress.say("the plan is that of an earlier run with the same network, data, settings and budget")
@@ -94,19 +112,18 @@ def _reasons(ready: Prepared) -> dict[str, Any]:
         "model": subject.digest,
         "data": subject.data.digest if subject.data is not None else None,
         "normalisation": [subject.source()[name] for name in ("mean", "std")],
-        "criterion": job.criterion,
+        "criterion": ready.criterion,
         "seed": job.seed,
         "allow_inexact": job.allow_inexact,
-        "align": job.align,
+        "align": ready.choice.align,
         "lock": list(job.lock),
-        "rounds": job.rounds,
         "strategy": job.strategy,
         "limits": dict(ready.choice.limits),
         "version": version("edgeprune"),
     }
 
 
-def _refined(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str, Any]:
+def _refined(ready: Prepared, budget_ms: float, rounds: int, progress: Progress) -> dict[str, Any]:
     """Close the loop; return what it chose, its times where the dense network takes what the table says."""
     refined = refine(
         ready.choice,
@@ -115,7 +132,7 @@ def _refined(ready: Prepared, budget_ms: float, progress: Progress) -> dict[str,
         ready.bench,
         ready.store,
         budget_ms / ready.drift,
-        rounds=ready.job.rounds,
+        rounds=rounds,
         drift=ready.drift,
         progress=progress,
     )

@@ -22,7 +22,7 @@ from edgeprune.latency.trust import CHECK, Trust
 from edgeprune.prepare import Prepared
 from edgeprune.report.facts import PAGE
 from edgeprune.targets.target import Fingerprint
-from edgeprune.units import LatencyBudget, format_ms
+from edgeprune.units import LatencyBudget
 from edgeprune.verification.recheck import Recheck
 from edgeprune.verification.verdict import Verdict
 
@@ -31,11 +31,13 @@ def export_document(
     ready: Prepared,
     out: Path,
     baseline: Mapping[str, Any],
-    cut: Cut,
+    cuts: Sequence[Cut],
     verdict: Verdict,
 ) -> dict[str, Any]:
-    """Return `edgeprune.export/1`."""
+    """Return `edgeprune.export/1`; the last of `cuts` is what is shipped."""
+    cut = cuts[-1]
     chosen, plan, shipped = cut.chosen, cut.plan, cut.shipped
+    measured, predicted_ms, error = shipped.measured, chosen["predicted_ms"], ready.table.error
     return {
         "schema": "edgeprune.export/1",
         "status": verdict.status,
@@ -46,14 +48,15 @@ def export_document(
         "latency_ms": {
             "budget": baseline["budget_ms"],
             "dense": baseline["dense_ms"],
-            "predicted": chosen["predicted_ms"],
-            "measured": shipped.measured.median_ms,
-            "p90": shipped.measured.p90_ms,
+            "predicted": predicted_ms,
+            "measured": measured.median_ms if measured else None,
+            "p90": measured.p90_ms if measured else None,
             "floor": chosen["floor_ms"],
         },
+        "band_ms": [predicted_ms / (1 + error), predicted_ms * (1 + error)],
         **_grounds(ready),
-        "repetition": shipped.measured.repetition(FINAL),
-        "rounds": chosen["rounds"],
+        "repetition": measured.repetition(FINAL) if measured else None,
+        "rounds": sum(one.chosen["rounds"] for one in cuts),
         "accuracy": {"dense": baseline["accuracy"], "pruned": cut.accuracy, "engine": shipped.accuracy},
         **_sizes(ready, plan),
         "numerics": shipped.numerics,
@@ -97,20 +100,6 @@ def planned_document(ready: Prepared, solution: Solution, lowest: Solution) -> d
         "solver": certificate(solution),
         "steps": ready.steps,
     }
-
-
-def announcement(planned: Mapping[str, Any], out: Path, epochs: int) -> str:
-    """Return in one line what is going to happen, from the document of the dry run."""
-    latency = planned["latency_ms"]
-    narrower = sum(group["width"] < group["of"] for group in planned["plan"].values())
-    low, high = planned["band_ms"]
-    return (
-        f"Plan: dense {format_ms(latency['dense'])}, budget {format_ms(latency['budget'])}, floor "
-        f"{format_ms(latency['floor'])}; predicted {format_ms(latency['predicted'])} ({format_ms(low)} to "
-        f"{format_ms(high)}) with {narrower} of {len(planned['plan'])} groups narrower; up to "
-        f"{planned['max_rounds']} networks are built and measured, then {epochs} epochs of recovery; "
-        f"the bundle goes to {out}."
-    )
 
 
 def plans_document(

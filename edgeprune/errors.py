@@ -42,6 +42,10 @@ class DeviceError(MissingError):
     """The device was there, and then died, hung or stopped answering."""
 
 
+class UnreachableError(DeviceError):
+    """There is no such device in reach from here: nothing was tried on it."""
+
+
 class BudgetError(EdgePruneError):
     exit_code = 4
 
@@ -64,6 +68,8 @@ class TableError(EdgePruneError):
 
 class InterruptedRun(EdgePruneError):
     exit_code = 130
+    resumable = True
+    """Whether `--resume` takes the run up again; else the same command does."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

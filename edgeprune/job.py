@@ -267,12 +267,7 @@ def check_out(out: Path, *, resume: bool, force: bool) -> None:
         raise InputError(
             f"output folder {out} contains the working folder", remedy="name one of its own with --out DIR"
         )
-    if out.exists() and not force and not (resume and Workspace.is_started(out)):
-        ways = "--force replaces it, --out DIR goes elsewhere"
-        raise InputError(
-            f"output folder {out} exists already" + (", and no run of it is left to resume" if resume else ""),
-            remedy=ways if resume else f"--resume continues an interrupted run, {ways}",
-        )
+    Workspace.check(out, resume=resume, force=force)
     existing = next(folder for folder in (whole, *whole.parents) if folder.exists())
     if not existing.is_dir():
         raise InputError(f"{existing} is a file, so {out} cannot be made in it", remedy="choose another --out DIR")

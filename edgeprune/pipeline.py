@@ -25,11 +25,10 @@ from edgeprune.artifacts.subject import Subject
 from edgeprune.artifacts.workspace import Workspace
 from edgeprune.budget.reasons import groups_of
 from edgeprune.budget.strategies import search
-from edgeprune.cutting import Cut, cut, epochs_of
-from edgeprune.decision import decide, foretold
+from edgeprune.cutting import Cut, cut
+from edgeprune.decision import decide, foretold, promised
 from edgeprune.diagnosis import cleaning_document, doctor_document
 from edgeprune.documents import (
-    announcement,
     check_document,
     export_document,
     planned_document,
@@ -43,9 +42,11 @@ from edgeprune.evidence import evidence
 from edgeprune.job import AUTO, Job, default_out
 from edgeprune.latency.bench import open_bench
 from edgeprune.latency.explain import explained
+from edgeprune.latency.samples import Measurement
 from edgeprune.latency.sharing import export_tables, import_tables
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import check_table
+from edgeprune.outlook import announcement
 from edgeprune.precision import Settled, settle
 from edgeprune.prepare import Prepared, prepare, traced
 from edgeprune.progress import SILENT, Progress
@@ -97,7 +98,7 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
     assert job.latency is not None, "the command line sees to it"
     out = job.out or default_out(job.model, job.target)
     settled = _settled(job, out, progress, subject) if job.precision == AUTO else Settled(job, subject)
-    with prepare(settled.job, progress, settled.subject, scores=settled.scores) as ready:
+    with prepare(settled.job, progress, settled.subject, scores=settled.scores, without_device=True) as ready:
         found = search(ready.choice, ready.table)
         (solution,) = foretold(ready, [ready.budget], found)
         if isinstance(solution, BudgetError):
@@ -106,16 +107,21 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
         choice = {"precision": settled.to_json()} if settled.trials else {}
         if job.dry_run:
             return Result({**planned, **choice})
-        progress.say(announcement(planned, out, epochs_of(ready)))
+        progress.say(announcement(ready, planned, out))
         request = kept_request(job, ready.subject)
         with Workspace(out, request, resume=job.resume, force=job.force) as work:
             if settled.trials:
                 work.once("precision", settled.to_json)
             baseline = work.once("baseline", lambda: _baseline(ready, progress))
-            cuts = _cut_to_fit(ready, baseline, work, progress)
-            last, bundle = cuts[-1], work.path("bundle")
-            verdict = _judged(ready, baseline, last)
-            document = choice | export_document(ready, out, baseline, last, verdict)
+            ready.dense = _dense_of(baseline)  # one scale of milliseconds for the whole run, resumed or not
+            if ready.absence:
+                chosen = work.once("plan", lambda: promised(ready, solution, planned["latency_ms"]["floor"]))
+                cuts = [cut(ready, chosen, work, 1, progress)]
+            else:
+                cuts = _cut_to_fit(ready, baseline, work, progress)
+            bundle = work.path("bundle")
+            verdict = _judged(ready, baseline, cuts[-1])
+            document = choice | export_document(ready, out, baseline, cuts, verdict)
             write_json(bundle / "evidence.json", EVIDENCE, evidence(ready, cuts, bundle))
             write_manifest(
                 bundle,
@@ -154,7 +160,7 @@ def plan(job: Job, progress: Progress = SILENT, budgets: Sequence[LatencyBudget]
         BudgetError: not one of the budgets can be reached; one that can't does not hide the others.
     """
     checked = partial(groups_of, module=explain) if explain else None
-    with prepare(job, progress, measure=False, inspect=checked) as ready:
+    with prepare(job, progress, measure=False, without_device=True, inspect=checked) as ready:
         with ready.timed("plan"):
             found = search(ready.choice, ready.table)
             rungs = list(zip(budgets, foretold(ready, budgets, found), strict=True))
@@ -206,7 +212,14 @@ def share(folder: Path, *, take_in: bool = False, target: str | None = None) -> 
     return Result(tables_document(folder, "exported", export_tables(store, folder, runtime)))
 
 
-def verify(bundle: Path, device: str = "local", progress: Progress = SILENT, verdict: Path | None = None) -> Result:
+def verify(
+    bundle: Path,
+    device: str = "local",
+    progress: Progress = SILENT,
+    verdict: Path | None = None,
+    data: str | None = None,
+    allow_unverified: bool = False,
+) -> Result:
     """Check a bundle again: the files' hashes, numerics, accuracy and latency.
 
     Args:
@@ -214,14 +227,16 @@ def verify(bundle: Path, device: str = "local", progress: Progress = SILENT, ver
         device: where to check it.
         progress: where to show it.
         verdict: a file that the bundle's own `verify.py` wrote; then that is what is judged, and nothing is run.
+        data: where the images are now that the bundle was made with; None looks where they were.
+        allow_unverified: what can't be verified is a success.
 
     Raises:
-        InputError: not a bundle, or one that was changed; or a verdict of another one.
+        InputError: not a bundle, or one that was changed; or a verdict of another one, or other data.
     """
     manifest = read_manifest(bundle)
     job, before = manifest["job"], manifest["result"]
     if verdict is not None:
-        checked = recheck_of(read_verdict(verdict, bundle), manifest)
+        checked = recheck_of(read_verdict(verdict, bundle), manifest, allow_unverified=allow_unverified)
         return Result(verify_document(bundle, before, checked), checked.verdict.exit_code)
     fingerprint = before["fingerprint"]
     progress.say(meaning_of(before))
@@ -232,7 +247,7 @@ def verify(bundle: Path, device: str = "local", progress: Progress = SILENT, ver
         threads=int(fingerprint["threads"]),
         progress=progress,
     ) as bench:
-        checked = recheck(bundle, manifest, bench, progress)
+        checked = recheck(bundle, manifest, bench, progress, data=data, allow_unverified=allow_unverified)
     return Result(verify_document(bundle, before, checked), checked.verdict.exit_code)
 
 
@@ -251,43 +266,59 @@ def _baseline(ready: Prepared, progress: Progress) -> dict[str, Any]:
     """Return what everything is compared with: the dense network's latency and accuracy, and the budget."""
     data = ready.subject.data
     accuracy = evaluate(ready.subject.model, data, progress=progress) if data is not None else None
-    return {"dense_ms": ready.dense_ms, "budget_ms": ready.budget.of(ready.dense_ms), "accuracy": accuracy}
+    return {
+        "dense": ready.dense.to_json() if ready.dense else None,
+        "dense_ms": ready.dense_ms,
+        "budget_ms": ready.budget.of(ready.dense_ms),
+        "accuracy": accuracy,
+    }
+
+
+def _dense_of(baseline: Mapping[str, Any]) -> Measurement | None:
+    """Return how the dense network was measured, in the first of the runs that this one resumes."""
+    return Measurement.from_json(baseline["dense"]) if baseline["dense"] else None
 
 
 def _cut_to_fit(ready: Prepared, baseline: Mapping[str, Any], work: Workspace, progress: Progress) -> list[Cut]:
     """Choose, cut, recover and export until the engine is measured within the budget; the last one is what is shipped.
+
+    All choosing together measures no more than the job's rounds.
 
     Raises:
         BudgetError: the budget is under the floor.
         OverBudgetError: no plan that was built stayed within it.
     """
     cuts: list[Cut] = []
-    for attempt in range(1, ready.job.rounds + 1):
+    left = ready.job.rounds
+    while left > 0:
+        attempt = len(cuts) + 1
         if cuts:
-            progress.say(f"measured over the budget: planning again for {TIGHTEN ** (attempt - 1):.0%} of it")
-        aim_ms = baseline["budget_ms"] * TIGHTEN ** (attempt - 1)
+            progress.say(f"measured over the budget: planning again for {TIGHTEN ** len(cuts):.0%} of it")
+        aim_ms = baseline["budget_ms"] * TIGHTEN ** len(cuts)
         try:
             with ready.timed("choose"):
-                chosen = work.once(f"plan-{attempt}", lambda: decide(ready, aim_ms, progress))  # noqa: B023
+                chosen = work.once(f"plan-{attempt}", lambda: decide(ready, aim_ms, progress, left))  # noqa: B023
         except (BudgetError, OverBudgetError) as error:
             if not cuts:
                 raise
             progress.say(f"the network before it is shipped, over the budget: {error.message}")
             break
         cuts.append(cut(ready, chosen, work, attempt, progress))
+        left -= chosen["rounds"]
         measured = cuts[-1].shipped.measured
+        assert measured is not None, "the device is there"
         if measured.median_ms <= baseline["budget_ms"] or not measured.trusted:
             break
     return cuts
 
 
 def _judged(ready: Prepared, baseline: Mapping[str, Any], last: Cut) -> Verdict:
-    measured, job = last.shipped.measured, ready.job
+    measured, job, absence = last.shipped.measured, ready.job, ready.absence
     return judge(
         budget_ms=baseline["budget_ms"],
-        measured_ms=measured.median_ms,
-        trusted=measured.trusted,
-        distrust=measured.reason,
+        measured_ms=measured.median_ms if measured else None,
+        trusted=measured is not None and measured.trusted,
+        distrust=measured.reason if measured else absence.message if absence else "",
         numerics=last.shipped.numerics,
         precision=ready.bench.settings.precision,
         dense_accuracy=baseline["accuracy"],

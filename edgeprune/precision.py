@@ -1,10 +1,10 @@
 """`--precision auto`: the pair of precision and widths that keeps most of the network within the budget.
 
-Every precision that the device and the data allow is tried: its table, the widths that are best within the budget, and
-with data the cut network's engine, refitted but not trained, over training images. The highest accuracy wins; those
-within half a point of it are equal, and of them the one that keeps most value wins, then the most exact. Without data
-the widths alone decide, by the same rule, and int8 is left out: it has nothing to be calibrated on. The judge sees
-training images, so that the accuracy that is reported in the end is of images by which nothing was chosen.
+Every precision that the device and the data allow is tried: its table, the widths that `--strategy` finds within the
+budget, and with data the cut network's engine, refitted but not trained, over training images. The highest accuracy
+wins; those within half a point of it are equal, and of them the one that keeps most value wins, then the most exact.
+Without data the widths alone decide, by the same rule, and int8 is left out: it has nothing to be calibrated on. The
+judge sees training images, so that the accuracy that is reported in the end is of images by which nothing was chosen.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from edgeprune.artifacts.onnx import export_onnx
 from edgeprune.artifacts.subject import Subject
-from edgeprune.budget.solve import solve
+from edgeprune.budget.strategies import search
 from edgeprune.errors import BudgetError, InputError, MissingError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.job import Job
@@ -49,7 +49,7 @@ class Trial:
     Attributes:
         precision: its name.
         dense_ms: latency of the dense network in it.
-        kept: value of the best widths within the budget; 1 is the dense network's.
+        kept: value of the widths that were found within the budget; 1 is the dense network's.
         accuracy: top-1 in [0, 1] of the cut network's engine on training images; None without data.
         reason: why it can't be taken, if it can't.
     """
@@ -167,7 +167,7 @@ def _obstacle(job: Job, subject: Subject | None, progress: Progress) -> str:
 def _tried(ready: Prepared, progress: Progress) -> Trial:
     precision, dense_ms = ready.bench.settings.precision, ready.dense_ms
     try:
-        solution = solve(ready.choice.problem(ready.table), ready.budget.of(dense_ms) / ready.drift * 1000)
+        solution = search(ready.choice, ready.table).best(ready.budget.of(dense_ms) / ready.drift * 1000)
     except BudgetError as error:
         return Trial(precision, dense_ms, reason=error.message)
     plan = ready.choice.plan(solution.widths)

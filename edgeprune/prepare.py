@@ -14,15 +14,16 @@ from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.artifacts.subject import Subject, load_subject
 from edgeprune.budget.amounts import limits
 from edgeprune.budget.choice import Choice
-from edgeprune.errors import InputError, TableError
+from edgeprune.errors import InputError, MissingError, TableError, UnreachableError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.job import Job
+from edgeprune.latency.absent import absence_of, absent_bench, remember
 from edgeprune.latency.bench import Bench, open_bench
 from edgeprune.latency.group import BenchGroup
 from edgeprune.latency.predict import NetworkTable
-from edgeprune.latency.profile import fill
+from edgeprune.latency.profile import fill, signature_of
 from edgeprune.latency.rule import LONG
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.store import TableStore
@@ -104,6 +105,11 @@ class Prepared:
         return self.job.latency
 
     @property
+    def absence(self) -> MissingError | None:
+        """Why the device can't be reached; None where it is there. Without it everything is by its earlier table."""
+        return absence_of(self.bench)
+
+    @property
     def dense_ms(self) -> float:
         """Latency of the dense network: as measured now, else as the table says."""
         return self.table.dense.engine_ms if self.dense is None else self.dense.median_ms
@@ -129,6 +135,7 @@ def prepare(
     *,
     scores: Mapping[str, np.ndarray] | None = None,
     measure: bool = True,
+    without_device: bool = False,
     inspect: Callable[[ChannelGraph], object] | None = None,
 ) -> Iterator[Prepared]:
     """Load, trace, measure and score; the device is let go at the end.
@@ -139,26 +146,18 @@ def prepare(
         subject: the network, where an earlier call has found it for the same job in another precision.
         scores: the channels' scores, likewise.
         measure: check the stored table, and measure the dense network now; else the table's word is enough.
+        without_device: go on by the earlier table of a device that can't be reached.
         inspect: called with the network's groups before anything is measured; what it raises ends the run.
 
     Raises:
         EdgePruneError: bad input, a missing runtime or device, a machine too busy to measure on.
     """
-    with traced(job, progress, subject, inspect) as found:
-        benches, subject, blueprint, steps = found.benches, found.subject, found.blueprint, found.steps
+    with traced(job, progress, subject, inspect, without_device=without_device) as found:
+        subject, blueprint, steps = found.subject, found.blueprint, found.steps
         graph = blueprint.graph
         store = TableStore()
-        trust = vetted(blueprint, benches.first, store, progress) if measure else None
-        table = fill(
-            blueprint,
-            benches,
-            store,
-            seed=job.seed,
-            doubted=trust is not None and trust.status == "faster",
-            progress=progress,
-        )
-        bench = benches.first
-        dense = measured_now(bench, blueprint, progress) if measure else None
+        table, trust, dense = _measured(job, found, store, progress, measure)
+        bench = found.benches.first
         steps.done("measure")
         with progress.step("scoring channels"):
             batches = subject.data.calibration(CALIBRATION_IMAGES, job.seed) if subject.data is not None else None
@@ -177,12 +176,40 @@ def prepare(
         )
 
 
+def _measured(
+    job: Job, found: Traced, store: TableStore, progress: Progress, measure: bool
+) -> tuple[NetworkTable, Trust | None, Measurement | None]:
+    """Return the network's table, what its check found, and the dense network measured now; None for what was not done.
+
+    Raises:
+        MissingError: the device can't be reached, and its earlier table has nothing of this network.
+        TableError: the device was too busy, or is not as it was.
+    """
+    bench, blueprint = found.benches.first, found.blueprint
+    absence = absence_of(bench)
+    if absence:
+        table = NetworkTable(store.load(bench.fingerprint()), signature_of(blueprint), blueprint.nodes)
+        if not table.records:
+            raise absence
+        progress.say(
+            f"{absence.message}. It is planned by the {len(table.records)} networks that were measured there earlier:"
+            " PREDICTED, NOT VERIFIED."
+        )
+        return table, None, None
+    trust = vetted(blueprint, bench, store, progress) if measure else None
+    doubted = trust is not None and trust.status == "faster"
+    table = fill(blueprint, found.benches, store, seed=job.seed, doubted=doubted, progress=progress)
+    return table, trust, measured_now(found.benches.first, blueprint, progress) if measure else None
+
+
 @contextmanager
 def traced(
     job: Job,
     progress: Progress,
     subject: Subject | None = None,
     inspect: Callable[[ChannelGraph], object] | None = None,
+    *,
+    without_device: bool = False,
 ) -> Iterator[Traced]:
     """Open the devices, load and trace; nothing is measured. The devices are let go at the end.
 
@@ -191,12 +218,11 @@ def traced(
     """
     steps = Steps()
     with ExitStack() as opened:
-        benches = BenchGroup([opened.enter_context(_bench(job, device, progress)) for device in job.devices])
-        with progress.step(f"looking at {' and '.join(job.devices)}"):
-            benches.check()  # before the network is loaded: a device that is not there costs no minute
+        benches = _benches(job, opened, progress, without_device=without_device)
         with progress.step("loading and tracing the network"):
             subject = subject or subject_of(job)
             _check_images(job, benches.first, subject)
+            _check_use_of_images(job, subject)
             steps.done("load")
             graph, criterion = scored_by(job, subject, _traced(job, subject))
             graph = verified(subject.model, graph)
@@ -219,6 +245,44 @@ def _check_images(job: Job, bench: Bench, subject: Subject) -> None:
             "an int8 engine is calibrated on training images, and there are none",
             remedy="name them with --data, or use another --precision",
         )
+
+
+def _check_use_of_images(job: Job, subject: Subject) -> None:
+    """Refuse what would do nothing without data.
+
+    Raises:
+        InputError: it was asked for, and there are none.
+    """
+    if subject.data is not None or job.latency is None:
+        return
+    for name, given in {"--max-drop": job.max_drop is not None, "--epochs": bool(job.epochs)}.items():
+        if given:
+            raise InputError(
+                f"{name} was given, and there are no images to train on or to judge by",
+                remedy="name them with --data, or leave it out",
+            )
+
+
+def _benches(job: Job, opened: ExitStack, progress: Progress, *, without_device: bool) -> BenchGroup:
+    """Open the job's devices, before the network is loaded: one that is not there costs no minute.
+
+    Raises:
+        MissingError: one is not usable, or can't be reached; the only one, where no earlier table of it is wanted or
+            there.
+        TableError: they are not all the same.
+    """
+    try:
+        benches = BenchGroup([opened.enter_context(_bench(job, device, progress)) for device in job.devices])
+        with progress.step(f"looking at {' and '.join(job.devices)}"):
+            benches.check()
+    except UnreachableError as error:
+        if not without_device or len(job.devices) > 1:
+            raise
+        earlier = absent_bench(job.target, job.devices[0], job.precision, job.threads, TableStore(), error)
+        return BenchGroup([earlier])
+    for bench in benches.all:
+        remember(TableStore(), bench)
+    return benches
 
 
 def _bench(job: Job, device: str, progress: Progress) -> Bench:

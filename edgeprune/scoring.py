@@ -15,7 +15,7 @@ from edgeprune.graph.channels import ChannelGraph
 from edgeprune.job import Job
 from edgeprune.latency.store import TableStore
 from edgeprune.progress import Progress
-from edgeprune.pruning.importance import without_training
+from edgeprune.pruning.importance import usable, without_training
 from edgeprune.pruning.sensitivity import measured_losses, values_from_losses
 from edgeprune.training.images import Batch
 
@@ -27,7 +27,12 @@ def scored_by(job: Job, subject: Subject, graph: ChannelGraph) -> tuple[ChannelG
     """Return the criterion, and the graph without the groups that it says nothing about.
 
     What training for pruning has given counts before all else; channels that it gave nothing stay.
+
+    Raises:
+        InputError: the criterion that was asked for needs data or a training that there is not.
     """
+    if job.criterion is not None:
+        usable(job.criterion, data=subject.data is not None, trained=bool(subject.importances))
     by_data = "obs" if subject.data is not None else "l2"
     if job.criterion not in (None, TRAINED) or not subject.importances:
         return graph, job.criterion or by_data
@@ -56,9 +61,10 @@ def values_of(
     if batches is None:
         return guessed
     assert subject.data is not None
+    network = [subject.digest, graph.calls, list(subject.input_shape)]
     widths = {group.name: group.channels for group in graph.cuttable}
     images = [subject.data.digest, subject.mean, subject.std]
-    asked = [subject.digest, images, criterion, job.seed, widths, version("edgeprune")]
+    asked = [network, images, criterion, job.seed, widths, version("edgeprune")]
     name = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
     losses = measured_losses(
         subject.model,

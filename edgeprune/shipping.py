@@ -41,7 +41,7 @@ class Shipped:
     """What was measured on the shipped files.
 
     Attributes:
-        measured: latency of the engine.
+        measured: latency of the engine; None where the device can't be reached, and nothing there was measured.
         numerics: relative differences by name.
         accuracy: of the engine, None without data.
         layers_factor: by which the times of the layers were multiplied, as they were counted, to add up to `measured`.
@@ -49,7 +49,7 @@ class Shipped:
         quantization: what an int8 engine was made by and calibrated on; None for others.
     """
 
-    measured: Measurement
+    measured: Measurement | None
     numerics: dict[str, float | None]
     accuracy: float | None
     layers_factor: float
@@ -62,7 +62,7 @@ def ship(
     plan: WidthPlan,
     small: Network,
     folder: Path,
-    reference: Reference,
+    reference: Reference | None,
     slim_difference: float | None,
     progress: Progress,
 ) -> Shipped:
@@ -73,47 +73,55 @@ def ship(
         plan: how it was cut.
         small: the compact network.
         folder: emptied first.
-        reference: the network of the plan with the latency that decided for it: the engine is timed beside it.
+        reference: the network of the plan with the latency that decided for it: the engine is timed beside it. None
+            where the device can't be reached: then there is no engine, and nothing is measured.
         slim_difference: of the compact network to its masked twin; None where they differ by nature.
         progress: where to show it.
     """
     shutil.rmtree(folder, ignore_errors=True)
     bundles.save(folder, small, plan, ready.subject.cuts, ready.subject.structure)
+    images = quantization_images(ready)
     with progress.step("exporting"):
         fused = fuse(small, ready.graph.foldable)
         exported = export_onnx(fused, ready.graph.example_inputs).SerializeToString()
-        images = quantization_images(ready)
         model = ready.bench.typed(exported, images)
         write_bytes(folder / "model.onnx", model)
         write_verifier(folder)
-        for name, content in ready.bench.build(model).items():
-            write_bytes(folder / "engine" / name, content)
     inputs = sample_inputs(ready.graph.example_inputs, ready.subject.data, ready.job.seed)
     expected = torch_outputs(fused, inputs)
     write_samples(folder / "samples.npz", inputs, expected)
+    numerics: dict[str, float | None] = {
+        "slim_vs_masked": slim_difference,
+        "onnx_vs_torch": largest_difference(reference_outputs(exported, inputs), expected),
+        "engine_vs_torch": None,
+    }
+    if reference is None:
+        bundles.write_latency_csv(folder / "latency.csv", _layer_rows(ready, plan, None))
+        return Shipped(None, numerics, None, 1.0, {}, _quantization(ready, images))
+    with progress.step("building the engine"):
+        for name, content in ready.bench.build(model).items():
+            write_bytes(folder / "engine" / name, content)
     with progress.step("verifying numerics and latency"):
-        numerics: dict[str, float | None] = {
-            "slim_vs_masked": slim_difference,
-            "onnx_vs_torch": largest_difference(reference_outputs(exported, inputs), expected),
-            "engine_vs_torch": largest_difference(ready.bench.outputs(model, inputs), expected),
-        }
+        numerics["engine_vs_torch"] = largest_difference(ready.bench.outputs(model, inputs), expected)
         measured = measured_when_quiet(ready.bench, {"engine": model}, FINAL, reference, progress)["engine"]
         layers = ready.bench.layers({"engine": model})["engine"]
     bundles.write_latency_csv(folder / "latency.csv", _layer_rows(ready, plan, layers.shares_of(measured.median_ms)))
-    data = ready.subject.data
-    accuracy = (
-        engine_accuracy(ready.bench, model, val_arrays(data), images=data.val_size, progress=progress)
-        if data is not None
-        else None
-    )
     return Shipped(
         measured,
         numerics,
-        accuracy,
+        _engine_accuracy(ready, model, progress),
         layers.factor(measured.median_ms),
         layers.report,
         _quantization(ready, images),
     )
+
+
+def _engine_accuracy(ready: Prepared, model: bytes, progress: Progress) -> float | None:
+    """Return the engine's top-1 in [0, 1] on the validation images; None where there are none."""
+    data = ready.subject.data
+    if data is None:
+        return None
+    return engine_accuracy(ready.bench, model, val_arrays(data), images=data.val_size, progress=progress)
 
 
 def quantization_images(ready: Prepared) -> np.ndarray | None:
@@ -141,7 +149,7 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def _layer_rows(ready: Prepared, plan: WidthPlan, times: Sequence[LayerTime]) -> list[dict[str, Any]]:
+def _layer_rows(ready: Prepared, plan: WidthPlan, times: Sequence[LayerTime] | None) -> list[dict[str, Any]]:
     """Return a row a layer of the dense engine: dense and predicted time, and the shipped engine's measured time.
 
     The table's times are as they are where the dense network takes what it takes now.
@@ -149,10 +157,10 @@ def _layer_rows(ready: Prepared, plan: WidthPlan, times: Sequence[LayerTime]) ->
     Args:
         ready: the dense network on its target.
         plan: how it was cut.
-        times: of the shipped engine's primitives, as shares of its median.
+        times: of the shipped engine's primitives, as shares of its median; None where they were not measured.
     """
     measured: dict[str | None, float] = {}
-    for time in times:
+    for time in times or ():
         found = next((row.name for row in ready.table.rows if not set(row.nodes).isdisjoint(time.serves)), None)
         measured[found] = measured.get(found, 0.0) + time.us
     dense = {row.name: us * ready.drift for row, us, _ in ready.table.layers(WidthPlan.dense(ready.graph).widths)}
@@ -174,6 +182,6 @@ def _layer_rows(ready: Prepared, plan: WidthPlan, times: Sequence[LayerTime]) ->
     rest = {
         "layer": "(inserted by the runtime, unattributed)",
         "predicted_us": round(ready.table.fixed_us * ready.drift, 3),
-        "measured_us": round(measured.get(None, 0.0), 3),
+        "measured_us": "" if times is None else round(measured.get(None, 0.0), 3),
     }
     return [*rows, dict.fromkeys(rows[0], "") | rest]

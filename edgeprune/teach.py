@@ -20,13 +20,16 @@ from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.artifacts.subject import Network, Subject
 from edgeprune.artifacts.workspace import Workspace
 from edgeprune.errors import BudgetError, InputError
+from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
-from edgeprune.latency.bench import open_bench
-from edgeprune.latency.profile import fill
+from edgeprune.latency.bench import Bench, open_bench
+from edgeprune.latency.profile import fill, required
+from edgeprune.latency.rule import LONG
 from edgeprune.latency.slopes import LatencyCost
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import vetted
-from edgeprune.prepare import measured_now, subject_of
+from edgeprune.latency.waiting import measured_when_quiet
+from edgeprune.prepare import subject_of
 from edgeprune.progress import SILENT, Progress
 from edgeprune.shipping import versions
 from edgeprune.training.lapp import Lapp, Settings
@@ -150,6 +153,9 @@ def _latency_cost(
 ) -> tuple[float, LatencyCost]:
     """Measure the network with its bypasses; return the share of the dense latency to go to, and the cost of widths.
 
+    The device may be slower or faster now than the table says, so that the cost is on the table's scale alone: there
+    the dense network takes the share of the network with bypasses that it takes now, the two measured side by side.
+
     Raises:
         BudgetError: the dense network is within the budget.
         TableError: the device was too busy.
@@ -160,8 +166,11 @@ def _latency_cost(
     ) as bench:
         store = TableStore()
         plain = Blueprint(model, trace(model, subject.example_inputs), store.exports)
+        wide = with_bypasses(model, subject.example_inputs, bypass)
+        blueprint = Blueprint(wide, trace(wide, subject.example_inputs), store.exports)
         # Once: a run that is resumed must go to the very share that it began with.
-        dense_ms = work.once("dense", lambda: {"dense_ms": measured_now(bench, plain, progress).median_ms})["dense_ms"]
+        measured = work.once("measured", lambda: _side_by_side({"dense": plain, "wide": blueprint}, bench, progress))
+        dense_ms = measured["dense"]
         share = budget.of(dense_ms) / dense_ms
         if share >= 1:
             raise BudgetError(
@@ -169,12 +178,21 @@ def _latency_cost(
                 remedy="ask for less, or train with --method none",
             )
         progress.say(f"dense {format_ms(dense_ms)}, to {format_ms(budget.of(dense_ms))}")
-        wide = with_bypasses(model, subject.example_inputs, bypass)
-        graph = trace(wide, subject.example_inputs)
-        blueprint = Blueprint(wide, graph, store.exports)
         doubted = vetted(blueprint, bench, store, progress).status == "faster"
         table = fill(blueprint, bench, store, seed=job.seed, doubted=doubted, progress=progress)
-    return share, LatencyCost(table, dense_ms)
+    return share, LatencyCost(table, table.dense.engine_ms * dense_ms / measured["wide"])
+
+
+def _side_by_side(networks: Mapping[str, Blueprint], bench: Bench, progress: Progress) -> dict[str, float]:
+    """Return the milliseconds of whole networks, measured in turn.
+
+    Raises:
+        TableError: the device was too busy.
+    """
+    models = {name: one.at(WidthPlan.dense(one.graph)) for name, one in networks.items()}
+    with progress.step("measuring the network with and without bypasses"):
+        times = required(measured_when_quiet(bench, models, LONG, progress=progress))
+    return {name: one.median_ms for name, one in times.items()}
 
 
 def _announcement(job: TrainJob, recipe: Recipe, method: Method, trained_start: bool) -> str:

@@ -18,7 +18,7 @@ STARTS = ("scratch", "trained")
 REMOVES = ("filters", "channels")
 BYPASSES = ("pointwise", "depthwise", "none")
 
-_ONLY_FOR = {
+ONLY_FOR = {
     "strength": ("rni", "slimming"),
     "shift": ("rni",),
     "macs": ("lapp",),
@@ -26,6 +26,10 @@ _ONLY_FOR = {
     "removes": ("lapp",),
     "bypass": ("lapp",),
 }
+"""Field -> the methods that have a use for it."""
+
+FOR_LATENCY = ("target", "precision", "threads", "device")
+"""Fields that say where a latency counts: without one nothing is measured."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +106,17 @@ class TrainJob:
         check_least(self, {"epochs": 1, "batch-size": 1, "seed": 0, "threads": 1, "weight-decay": 0, "strength": 0})
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise InputError(f"--learning-rate {self.learning_rate} is not above 0", remedy="give one like 0.1")
-        for name, methods in _ONLY_FOR.items():
+        for name, methods in ONLY_FOR.items():
             if getattr(self, name) is not None and self.method not in methods:
                 raise InputError(
                     f"--{name} was given, which {self.method} does not have",
                     remedy=f"leave it out, or use --method {' or '.join(methods)}",
+                )
+        for name in FOR_LATENCY:
+            if self.latency is None and getattr(self, name) not in (None, "local"):
+                raise InputError(
+                    f"--{name} was given, and nothing is measured without --latency",
+                    remedy="leave it out, or use --method lapp --latency 5ms --target T",
                 )
         if self.method == "lapp":
             self._check_target()

@@ -77,7 +77,7 @@ def parse_bytes(text: str) -> int:
     Raises:
         InputError: not a number with a unit of size.
     """
-    match = re.fullmatch(_NUMBER + r"\s*([kmg]?i?b)", text.strip().lower())
+    match = re.fullmatch(_NUMBER + r"\s*((?:[kmg]i?)?b)", text.strip().lower())
     if match is None or not math.isfinite(float(match[1])):
         raise InputError(f"size {text!r} is not a number with a unit", remedy="write it like 25MB or 512KiB")
     return int(float(match[1]) * _BYTES_PER[match[2]])

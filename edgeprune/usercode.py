@@ -60,11 +60,16 @@ def _guarded(path: Path, call: Callable[[], Any]) -> Any:
     try:
         return call()
     except (Exception, SystemExit) as error:
-        where = _line_in(path, error)
-        reason = str(error).strip().splitlines()
-        raise InputError(
-            f"{where} raised {type(error).__name__}{': ' + reason[0] if reason else ''}", remedy="mend the file"
-        ) from error
+        raise InputError(told(path, error), remedy="mend the file") from error
+
+
+def told(path: Path, error: BaseException) -> str:
+    """Return in one line what the user's code raised, and where in its file."""
+    lines = str(error).strip().splitlines()
+    said = f"{type(error).__name__}{': ' + lines[0] if lines else ''}"
+    if lines and "in DataLoader worker process" in lines[0]:  # torch has put that process's trace before the reason
+        said = lines[-1]
+    return f"{_line_in(path, error)} raised {said}"
 
 
 def _line_in(path: Path, error: BaseException) -> str:

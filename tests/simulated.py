@@ -21,7 +21,8 @@ from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.quantized import is_quantized, quantized
 from edgeprune.latency.samples import Measurement
 from edgeprune.runtimes.base import LayerTime, SessionSettings
-from edgeprune.targets.target import Fingerprint
+from edgeprune.targets.local import LocalDevice
+from edgeprune.targets.target import Fingerprint, Target, find_target
 from tests.nets import Residual
 
 FIXED_US = 5.0
@@ -79,7 +80,10 @@ class SimulatedBench:
     trusted: bool = True
     built: int = 0
     opens_quickly: bool = True
+    on_cpu: bool = True
     version: str = "1"
+    device: LocalDevice = field(default_factory=LocalDevice)  # never started
+    target: Target = field(default_factory=lambda: find_target("openvino"))
 
     def fingerprint(self) -> Fingerprint:
         return Fingerprint(

@@ -31,6 +31,7 @@ def test_a_plain_job_is_fine() -> None:
         {"out": Path("net.py"), "dry_run": True},
         {"out": Path("old"), "force": True},
         {"out": Path("old"), "resume": True},
+        {"out": Path("empty")},
         {"devices": ("local", "ssh://me@board:2222")},
     ],
 )
@@ -38,9 +39,11 @@ def test_jobs_that_may_be_right(changed: dict[str, Any], tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").touch()
     (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "manifest.json").touch()
+    (tmp_path / "empty").mkdir()
     write_json(tmp_path / ".old.partial" / "job.json", "edgeprune.job/1", {})  # a run that was stopped
     assert replace(JOB, **changed).checked()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".old.partial", "net.py", "old"], (
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".old.partial", "empty", "net.py", "old"], (
         "checking writes nothing"
     )
 
@@ -80,6 +83,7 @@ def test_jobs_that_may_be_right(changed: dict[str, Any], tmp_path: Path, monkeyp
         ({"resume": True, "force": True}, "both given"),
         ({"out": Path("old")}, "old exists already"),
         ({"out": Path("old"), "resume": True}, "old exists already, and no run of it is left to resume"),
+        ({"out": Path("old"), "force": True}, "old holds something that is neither a bundle nor a checkpoint"),
         ({"out": Path("net.py"), "force": True}, "net.py is a file"),
         ({"out": Path("net.py/bundle")}, "net.py is a file"),
         ({"out": Path("."), "force": True}, "contains the working folder"),
@@ -92,6 +96,7 @@ def test_jobs_that_cannot_be_right(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").touch()
     (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "notes.txt").touch()
     with pytest.raises(InputError) as caught:
         replace(JOB, **changed).checked()
     assert said in caught.value.message

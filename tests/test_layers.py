@@ -15,7 +15,7 @@ ROWS = (
     ("api", "cli"),
     ("replay",),
     ("pipeline",),
-    ("documents", "diagnosis", "evidence", "precision", "teach"),
+    ("documents", "diagnosis", "evidence", "outlook", "precision", "teach"),
     ("cutting",),
     ("decision", "shipping"),
     ("prepare",),

@@ -14,6 +14,7 @@ import torch
 from edgeprune import pipeline
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.cli.main import run
+from edgeprune.errors import MissingError
 from edgeprune.graph.trace import trace
 from edgeprune.job import Job
 from edgeprune.latency import bench, profile
@@ -62,6 +63,38 @@ def test_an_export_and_a_verification(loopback: Loopback, tmp_path: Path, monkey
     assert again.content["fingerprint"] == result.content["fingerprint"]
     folders = [path.parent.name for path in (tmp_path / "tables").glob("*/fingerprint.json")]
     assert folders == [Fingerprint.from_json(result.content["fingerprint"]).digest]
+
+
+def test_without_the_device_the_earlier_table_plans_and_nothing_is_called_verified(
+    loopback: Loopback, wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "_WORKER", "tests.targets.formula_worker")
+    monkeypatch.setattr(SshDevice, "pauses_s", ())
+    device = loopback.address(wire.port)
+    there = pipeline.export(job(tmp_path, devices=(device,), out=tmp_path / "there"))
+    wire.close()
+
+    gone = pipeline.export(job(tmp_path, devices=(device,), out=tmp_path / "gone"))
+    found = gone.content
+    assert (gone.exit_code, found["status"], found["rounds"]) == (3, "unverified", 0)
+    assert found["fingerprint"] == there.content["fingerprint"]
+    assert found["latency_ms"]["predicted"] <= found["latency_ms"]["budget"]
+    assert [found["latency_ms"][name] for name in ("measured", "p90")] == [None, None]
+    assert found["numerics"]["onnx_vs_torch"] <= 1e-4
+    assert found["numerics"]["engine_vs_torch"] is None
+    assert "PREDICTED, NOT VERIFIED" in str(gone)
+    assert "PREDICTED, NOT VERIFIED" in (tmp_path / "gone" / "report.html").read_text()
+    assert not (tmp_path / "gone" / "engine").exists()
+
+    allowed = job(tmp_path, devices=(device,), out=tmp_path / "allowed", allow_unverified=True)
+    assert pipeline.export(allowed).exit_code == 0
+    rungs = pipeline.plan(allowed, budgets=[parse_latency("60%")]).content["plans"]
+    assert rungs[0]["predicted"] == pytest.approx(found["latency_ms"]["predicted"])
+    for asked in (job(tmp_path, devices=(device,), threads=1), allowed):
+        with pytest.raises(MissingError, match=r"can't be reached|cannot be reached|refused"):
+            pipeline.profile(asked)
+    with pytest.raises(MissingError):
+        pipeline.export(job(tmp_path, devices=(loopback.address(1),), precision="bf16", out=tmp_path / "never"))
 
 
 @pytest.mark.parametrize("words", [["targets"], ["doctor"], ["doctor", "--target", "openvino"], ["doctor", "--clean"]])

@@ -154,11 +154,11 @@ def test_a_miss_that_no_tighter_plan_can_mend_is_shipped_as_a_miss(
         shipped = usual(*arguments)
         return replace(shipped, measured=measurement(shipped.measured.median_ms * 1.2))
 
-    def once(ready: Any, aim_ms: float, progress: Any) -> Any:
+    def once(ready: Any, aim_ms: float, progress: Any, rounds: int) -> Any:
         aims.append(aim_ms)
         if len(aims) > 1:
             raise BudgetError("under the floor", remedy="")
-        return decide(ready, aim_ms, progress)
+        return decide(ready, aim_ms, progress, rounds)
 
     monkeypatch.setattr(cutting, "ship", slow)
     monkeypatch.setattr(pipeline, "decide", once)
@@ -372,6 +372,7 @@ def test_python_wants_one_sample() -> None:
 
 def test_python_s_options_are_checked_before_anything_is_measured(tmp_path: Path, device: SimulatedBench) -> None:
     (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "manifest.json").touch()
     for wrong, said in (({"rounds": 0}, "--rounds 0"), ({"out": tmp_path / "there"}, "exists already")):
         with pytest.raises(InputError, match=said):
             edgeprune.export(Wide(), torch.zeros(1, 3, 16, 16), target="openvino", latency="60%", **wrong)

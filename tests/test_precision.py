@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune import cutting, pipeline, precision, prepare, shipping
+from edgeprune.budget.strategies import search
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.job import Job
 from edgeprune.precision import EXACTNESS, Settled, Trial, divided, preferred, settle
@@ -81,6 +82,18 @@ def test_without_data_int8_is_left_out_and_the_rest_compared_by_widths(network: 
     assert settled.trials[0].accuracy is None
     with pytest.raises(BudgetError, match="no precision reaches"):
         settle(Job(network, "openvino", parse_latency("1us"), precision="auto", input_shape=(1, 3, 16, 16)), SILENT)
+
+
+def test_every_precision_is_tried_by_the_strategy_that_was_asked_for(network: str) -> None:
+    asked = Job(network, "openvino", parse_latency("60%"), precision="auto", input_shape=(1, 3, 16, 16))
+    kept = {}
+    for strategy in ("latency", "uniform"):
+        job = replace(asked, strategy=strategy)
+        kept[strategy] = settle(job, SILENT).trials[0].kept
+        with prepare.prepare(replace(job, precision="fp32"), SILENT) as ready:
+            expected = search(ready.choice, ready.table).best(ready.budget.of(ready.dense_ms) * 1000).value
+        assert kept[strategy] == pytest.approx(expected)
+    assert kept["uniform"] < kept["latency"]
 
 
 @pytest.mark.slow  # five tables

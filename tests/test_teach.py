@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from edgeprune.artifacts.subject import load_subject
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.graph.trace import trace
 from edgeprune.job import Job
+from edgeprune.progress import SILENT
 from edgeprune.scoring import scored_by
 from edgeprune.training.learner import Learner
 from edgeprune.trainjob import TrainJob
@@ -160,6 +162,21 @@ def test_lapp_to_a_latency(tmp_path: Path, network: str) -> None:
     assert 0.6 < found["left"] <= 0.8
     source = load_source(network, weights=tmp_path / "checkpoint")
     assert not [name for name in source.model.state_dict() if name.endswith("slots")], "channels went, not filters"
+
+
+@pytest.mark.parametrize("slowdown", [1.0, 1.5])
+def test_the_cost_of_widths_is_on_the_scale_of_one_table(
+    tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch, slowdown: float
+) -> None:
+    """The device is slower now than when the table was measured; without bypasses the dense network's share is 1."""
+    monkeypatch.setattr(teach, "open_bench", lambda *args, **options: SimulatedBench(slowdown=slowdown))
+    asked = job(tmp_path, network, "lapp", latency=parse_latency("80%"), target="openvino", bypass="none")
+    subject = prepare.subject_of(asked)
+    work: Any = SimpleNamespace(once=lambda name, make: make())
+    budget = parse_latency("80%")
+    share, cost = teach._latency_cost(asked, subject, subject.model, "none", budget, work, SILENT)
+    assert share == pytest.approx(0.8)
+    assert cost({})[0] == pytest.approx(1.0, rel=0.01)
 
 
 def test_a_latency_that_is_met_already_trains_nothing(tmp_path: Path, network: str) -> None:

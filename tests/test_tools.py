@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
+from edgeprune.errors import BudgetError, EdgePruneError, OverBudgetError, TableError
+from edgeprune.units import parse_latency
+from tests.simulated import measurement
 from tests.source import imports
 
 TOOLS = Path(__file__).resolve().parent.parent / "tools"
@@ -96,3 +102,65 @@ def test_a_missing_program_is_installed(bootstrap: ModuleType, tmp_path: Path, m
 def test_what_sets_up_needs_nothing_that_has_to_be_set_up(script: str) -> None:
     names = {name.split(".")[0] for name in imports(TOOLS / f"{script}.py")}
     assert names <= sys.stdlib_module_names | {"bootstrap"}
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Return what imports a benchmark."""
+    monkeypatch.syspath_prepend(str(TOOLS / "bench"))
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(TOOLS)):
+            del sys.modules[name]
+
+
+def raising(error: EdgePruneError) -> Any:
+    def call(*arguments: Any, **options: Any) -> Any:
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "said"),
+    [
+        (BudgetError("too low"), {"reached": False, "why": "too low"}, "not reachable: too low"),
+        (OverBudgetError("too slow"), {"reached": True, "why": "too slow"}, "not kept: too slow"),
+    ],
+)
+def test_a_budget_that_was_not_kept_is_a_line_of_the_table(
+    bench: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    error: EdgePruneError,
+    line: dict[str, Any],
+    said: str,
+) -> None:
+    budgets = bench("budgets")
+    monkeypatch.setattr(budgets, "replace", lambda one, **changes: one)
+    monkeypatch.setattr(budgets, "decide", raising(error))
+    found = budgets.cut(SimpleNamespace(job=None, dense_ms=2.0), parse_latency("50%"))
+    assert found == line
+    assert budgets._row({"network": "n", "budget": "50%", "dense_ms": 2.0, **found}).endswith(said)
+
+
+def test_a_busy_machine_says_nothing_of_a_strategy_or_a_peer(
+    bench: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers = bench("compare_peers")
+    study = object.__new__(peers.Study)
+    monkeypatch.setattr(peers, "replace", lambda one, **changes: one)
+    busy = TableError("the device was too busy")
+    for error, reached in ((OverBudgetError("too slow"), False), (busy, None)):
+        monkeypatch.setattr(peers, "decide", raising(error))
+        with pytest.raises(TableError) if reached is None else nullcontext():
+            assert study._own(SimpleNamespace(choice=None, job=None), "uniform", 1.0)["reached"] is reached
+    study.times_ms = {}
+    monkeypatch.setattr(study, "_cut_by", lambda peer, ratio: None, raising=False)
+    monkeypatch.setattr(study, "_onnx", lambda model: b"", raising=False)
+    monkeypatch.setattr(peers, "WidthPlan", SimpleNamespace(dense=lambda graph: None))
+    monkeypatch.setattr(peers, "measured_when_quiet", lambda *_: {"network": measurement(1.0, trusted=False)})
+    ready = SimpleNamespace(blueprint=SimpleNamespace(at=lambda plan: b""), graph=None, dense_ms=2.0, bench=None)
+    with pytest.raises(TableError, match="can't be trusted: a test made it busy"):
+        study._peer(ready, peers.PEERS[0], 1.0)
+    assert study.times_ms == {}

@@ -64,7 +64,7 @@ def test_a_budget_reads_back_as_written(budget: LatencyBudget) -> None:
 def test_sizes() -> None:
     assert parse_bytes("25MB") == 25_000_000
     assert parse_bytes("512 KiB") == 512 * 1024
-    for text in ("25", "MB", "1e999MB", "3 parsecs"):
+    for text in ("25", "MB", "1e999MB", "3 parsecs", "10ib"):
         with pytest.raises(InputError):
             parse_bytes(text)
 

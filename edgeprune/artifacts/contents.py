@@ -14,6 +14,9 @@ from edgeprune.records import read_json, write_bytes, write_json
 
 MANIFEST = "edgeprune.manifest/1"
 
+PAGE = "report.html"
+"""What a person reads of a bundle. It may be missing, since it can be drawn again from the other files."""
+
 
 def is_bundle(folder: Path) -> bool:
     """Whether a folder holds a bundle."""
@@ -24,12 +27,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read a bundle's manifest.
 
     Raises:
-        InputError: not a bundle, or a file of it is missing or was changed since.
+        InputError: not a bundle, or a file of it is missing (the page aside) or was changed since.
     """
     if not is_bundle(folder):
         raise InputError(f"{folder} is not a bundle", remedy="name a folder that `edgeprune export` wrote")
     manifest = read_json(folder / "manifest.json", MANIFEST)
-    check_files(folder, manifest["files"], remedy="export the bundle again")
+    expected = {name: digest for name, digest in manifest["files"].items() if name != PAGE or (folder / PAGE).exists()}
+    check_files(folder, expected, remedy="export the bundle again")
     return manifest
 
 

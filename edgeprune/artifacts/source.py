@@ -132,7 +132,7 @@ def load_source(
     if weights is not None and not made:
         load_weights(found.model, weights)
     model = found.model.cpu().eval()
-    inputs: tuple[Any, ...] = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)),)
+    inputs: tuple[Any, ...] = (_random_input(shape, seed),)
     tried(text, model, inputs)
     if submodule:
         model, inputs = part_of(model, submodule, inputs)
@@ -266,6 +266,20 @@ def _find(text: str) -> Callable[[str], _Found]:
         f"MODEL {text!r} is not known{nearest(text, ('demo',))}",
         remedy="give demo, torchvision:NAME, timm:NAME, FILE.py:FUNCTION or a bundle's folder",
     )
+
+
+def _random_input(shape: Sequence[int], seed: int) -> torch.Tensor:
+    """Return normal numbers, drawn from `seed`.
+
+    Raises:
+        InputError: they don't fit into memory.
+    """
+    try:
+        return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed))
+    except (RuntimeError, TypeError, ValueError, OverflowError):  # torch's words depend on how far it comes
+        raise InputError(
+            f"an input of {format_shape(shape)} does not fit into memory", remedy="check --input"
+        ) from None
 
 
 def tried(text: str, model: nn.Module, inputs: tuple[Any, ...]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from edgeprune.artifacts.source import load_source, part_of, tried
 from edgeprune.errors import InputError
+from edgeprune.graph.copies import copied
 from edgeprune.graph.cuts import Cuts
 from edgeprune.training.data import Data, image_shape, load_data
 from edgeprune.training.state import state_digest
@@ -116,21 +119,38 @@ def load_subject(
     )
 
 
-def python_subject(model: nn.Module, example_inputs: Any, data: Data | str | None, submodule: str = "") -> Subject:
-    """Take a network, or a part of it, and an example input as Python objects.
+def python_subject(
+    model: nn.Module,
+    example_inputs: Any,
+    data: Data | str | None,
+    submodule: str = "",
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    seed: int = 0,
+) -> Subject:
+    """Take a network, or a part of it, and an example input as Python objects; both are copied (`taken`).
 
-    `data` may be a source as on the command line.
+    `data` may be a source as on the command line; `mean`, `std` and `seed` are for such a one, as in `load_data`.
 
     Raises:
-        InputError: the example input does not hold one sample, or the part can't be taken.
+        InputError: the example input does not hold one sample, the part can't be taken, the data don't fit the network,
+            or a normalisation of images that are numbers already.
     """
     _refuse_data(data, submodule)
-    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    if (mean is not None or std is not None) and data is not None and not isinstance(data, str):
+        raise InputError(
+            f"mean or std is given, and the images of {type(data).__name__} are numbers already",
+            remedy="leave out mean and std, or give the data by their name",
+        )
+    model, inputs = taken(model, example_inputs)
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     first = next((one for one in inputs if isinstance(one, torch.Tensor)), None)
     if first is None or not first.ndim or first.shape[0] != 1:
         shape = tuple(first.shape) if first is not None else type(example_inputs).__name__
         raise InputError(f"the example input is {shape}, not one sample", remedy="latency is that of batch size 1")
-    images = load_data(data, input_shape=tuple(first.shape)) if isinstance(data, str) else data
+    shape = tuple(first.shape)
+    images = load_data(data, mean=mean, std=std, input_shape=shape, seed=seed) if isinstance(data, str) else data
     _check_classes(type(model).__name__, model, inputs, images)
     name = f"{type(model).__name__}.{submodule}" if submodule else type(model).__name__
     if submodule:
@@ -142,23 +162,54 @@ def python_subject(model: nn.Module, example_inputs: Any, data: Data | str | Non
         model=model,
         example_inputs=inputs,
         data=images,
-        digest=state_digest(model),
-        input_shape=tuple(first.shape),
+        digest=hashlib.sha256(f"{state_digest(model)}\n{model}\n".encode()).hexdigest(),
+        input_shape=shape,
         submodule=submodule,
         data_name=data if isinstance(data, str) else None,
+        mean=mean,
+        std=std,
     )
 
 
-def _check_classes(name: str, model: nn.Module, inputs: tuple[Any, ...], data: Data | None) -> None:
-    """Refuse labels that none of the network's outputs stands for.
+def taken(model: nn.Module, example_inputs: Any) -> tuple[nn.Module, Any]:
+    """Return copies of a network and of what it is called with: on the CPU, in float32, the network in eval mode.
+
+    Everything here is computed so, whatever the engine's precision; the caller's own stay where and as they are.
 
     Raises:
-        InputError: there are more classes than outputs, or the network does not take the inputs.
+        InputError: the network can't be copied.
+    """
+    return copied(model, {}).cpu().float().eval(), tree_map(_on_cpu, example_inputs)
+
+
+def _on_cpu(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.detach().to("cpu", torch.float32 if value.is_floating_point() else value.dtype, copy=True)
+
+
+def _check_classes(name: str, model: nn.Module, inputs: tuple[Any, ...], data: Data | None) -> None:
+    """Refuse data on which the network can't be judged: it has to give one tensor (N, classes) for images alone.
+
+    Raises:
+        InputError: it takes or gives something else, does not take the inputs, or there are more classes than outputs.
     """
     if data is None:
         return
+    if len(inputs) != 1:
+        raise InputError(
+            f"{name} takes {len(inputs)} inputs, and data are images alone", remedy="leave the data out (no --data)"
+        )
     outputs = tried(name, model, inputs)
-    if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 and data.classes > outputs.shape[1]:
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+        seen = (
+            f"a tensor {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else f"a {type(outputs).__name__}"
+        )
+        raise InputError(
+            f"{name} returned {seen}, and accuracy needs one tensor (N, classes)",
+            remedy="leave the data out (no --data): nothing is trained then, and no accuracy is measured",
+        )
+    if data.classes > outputs.shape[1]:
         raise InputError(
             f"the data's labels count {data.classes} classes and the network has {outputs.shape[1]} outputs",
             remedy="count the classes from 0, or give the network that was trained on these data",

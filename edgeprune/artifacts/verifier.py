@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgeprune.errors import MissingError
 from edgeprune.records import write_bytes
 from edgeprune.targets.packing import packed_agent
 
@@ -20,8 +21,19 @@ its latency, prints what came of it, and writes verdict.json for: edgeprune veri
 import sys
 from pathlib import Path
 
+
+def stop(what):
+    print("error: " + what, file=sys.stderr)
+    sys.exit({MissingError.exit_code})
+
+
 if sys.version_info < (3, 8):
-    sys.exit("error: Python 3.8 or later is needed, this is " + sys.version.split()[0])
+    stop("this is Python " + sys.version.split()[0] + "; start it with Python 3.8 or later")
+try:
+    import numpy
+except ImportError as error:
+    reason = " ".join(str(error).split())
+    stop("numpy can't be imported: " + reason + "; " + sys.executable + " -m pip install numpy")
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER / "{MODULES}"))
 

@@ -40,14 +40,7 @@ class Workspace:
         self.out = out
         self.folder = self.folder_of(out)
         started = resume and self.is_started(out)
-        if out.exists() and any(out.iterdir()):
-            if not force and not started:  # a run that was started was allowed to replace it
-                raise InputError(f"output folder {out} exists already", remedy="give --force to replace it")
-            if not any((out / name).is_file() for name in MADE):
-                raise InputError(
-                    f"{out} holds something that is neither a bundle nor a checkpoint",
-                    remedy="name another folder with --out",
-                )
+        self.check(out, resume=resume, force=force)
         self._made: list[Path] = []
         asked = json.loads(json.dumps(job))
         if started:
@@ -109,11 +102,36 @@ class Workspace:
     def __enter__(self) -> Workspace:
         return self
 
+    @classmethod
+    def check(cls, out: Path, *, resume: bool, force: bool) -> None:
+        """Refuse a folder that may not be replaced; a run that was started was allowed to.
+
+        Raises:
+            InputError: it holds something.
+        """
+        if not out.exists() or not any(out.iterdir()):
+            return
+        if not force and not (resume and cls.is_started(out)):
+            ways = "--force replaces it, --out DIR goes elsewhere"
+            raise InputError(
+                f"output folder {out} exists already" + (", and no run of it is left to resume" if resume else ""),
+                remedy=ways if resume else f"--resume continues an interrupted run, {ways}",
+            )
+        if not any((out / name).is_file() for name in MADE):
+            raise InputError(
+                f"{out} holds something that is neither a bundle nor a checkpoint",
+                remedy="name another folder with --out",
+            )
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave nothing behind where the same command would only fail again; else keep it for `--resume`."""
-        if isinstance(error, InputError | BudgetError | NumericsError | OverBudgetError | OSError):
+        """Leave nothing behind where nothing was done yet and the same command would only fail again.
+
+        What was done is kept for `--resume`, whatever ended the run: a disk that was full has room again later.
+        """
+        done = any(path.name != "job.json" for path in self.folder.glob("*"))
+        if not done and isinstance(error, InputError | BudgetError | NumericsError | OverBudgetError | OSError):
             self.discard()
 
     def discard(self) -> None:

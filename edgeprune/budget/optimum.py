@@ -75,7 +75,8 @@ def least(problem: Problem, objective: np.ndarray, limits: Sequence[Limit] = ())
         limits: on what a plan takes, beside the programme's own constraints.
 
     Raises:
-        BudgetError: within `TIME_LIMIT_S` neither was found.
+        BudgetError: the solver ended, after `TIME_LIMIT_S` or of itself, with neither a plan nor a proof that there is
+            none.
     """
     if not problem.widths:
         within = all(limit.most >= 0 for limit in limits)
@@ -95,24 +96,27 @@ def least(problem: Problem, objective: np.ndarray, limits: Sequence[Limit] = ())
             kept = excess <= reach
             better = (1 - _SEARCHED) * best.fun if best else np.inf
             found = system.solve(kept, deadline - time.perf_counter(), added=kept & ~tried, better=better)
+            ruled_out = found.x is None and found.status == _INFEASIBLE
             if found.x is not None:
                 low = min(low, found.mip_dual_bound)
                 best = found if best is None or found.fun < best.fun else best
             elif best:
-                low = min(low, better if found.status == _INFEASIBLE else bound)
+                low = min(low, better if ruled_out else bound)
             late = time.perf_counter() >= deadline
             if best:
                 gap = _gap(best, low if kept.all() else min(low, bound + reach))
                 if late or kept.all() or gap <= GAP:
                     return Optimum(best.x, gap)
-            if late:
+            if kept.all() and ruled_out:
+                return None
+            if kept.all() or late:
+                seconds = TIME_LIMIT_S - (deadline - time.perf_counter())
                 raise BudgetError(
-                    f"no widths within the budget were found in {TIME_LIMIT_S:.0f} s, and none ruled out",
+                    f"the solver ended after {seconds:.0f} s with no widths within the budget, and none ruled out",
                     remedy="allow more, or fewer widths with --align",
                 )
-            if kept.all():
-                return None
-            tried = kept
+            if found.x is not None or ruled_out:
+                tried = kept
             enough = (1 - _SEARCHED) * best.fun - bound if best else np.inf
             reach = enough if reach < enough < _GROWTH * reach else _GROWTH * reach
 

@@ -73,13 +73,6 @@ class Problem:
             for name, choices in self.widths.items()
         }
 
-    def value_of(self, widths: Mapping[str, int]) -> float:
-        """Return the sum of the groups' values at candidate widths."""
-        return sum(
-            float(self.value[self.offsets[name] + int(np.searchsorted(choices, widths[name]))])
-            for name, choices in self.widths.items()
-        )
-
 
 def formulate(
     graph: ChannelGraph,

@@ -117,7 +117,7 @@ class _State:
         for at, measured_ms in reconciled(self.sessions).items():
             self.rounds[at] = replace(self.rounds[at], measured_ms=measured_ms, sessions=counts[at])
         record = record_of(times["network"], plan, self.source.nodes, self.table.network)
-        record = replace(record, engine_ms=self.rounds[number].measured_ms, settled=True)
+        record = replace(record.scaled(self.rounds[number].measured_ms / record.engine_ms), settled=True)
         self.table = NetworkTable(self.store.add(self.table.table, record), self.table.network, self.table.nodes)
 
     def nearest(self, goal_ms: float) -> Round | None:

@@ -32,7 +32,8 @@ class Solution:
         cost_us: predicted engine time.
         gap: relative distance of the value lost to the least that could not be ruled out; None where nothing is proven.
         seconds: that the solver took.
-        binding: which of the two a better plan would do without: the budget, and the tightest limit on the parameters.
+        binding: which of the two a better plan would do without: the budget, and the tightest limit on the parameters;
+            as far as the solver found better plans in its time.
     """
 
     widths: dict[str, int]
@@ -126,12 +127,17 @@ def _binding(problem: Problem, budget: float, value: float) -> tuple[str, ...]:
     if not problem.limits:
         return (LATENCY,)
     tightest = min(problem.limits, key=problem.limits.__getitem__)
-    without = {LATENCY: _best(problem, None, problem.limits), tightest: _best(problem, budget, {})}
-    return tuple(
-        name
-        for name, found in without.items()
-        if found is not None and float(problem.value @ found.variables) > value + _BETTER * lost
-    )
+    without = {LATENCY: _most_value(problem, None, problem.limits), tightest: _most_value(problem, budget, {})}
+    return tuple(name for name, most in without.items() if most > value + _BETTER * lost)
+
+
+def _most_value(problem: Problem, budget: float | None, limits: Mapping[str, int]) -> float:
+    """Return the value of what `_best` finds; minus infinity where it finds nothing in its time."""
+    try:
+        found = _best(problem, budget, limits)
+    except BudgetError:
+        found = None
+    return -np.inf if found is None else float(problem.value @ found.variables)
 
 
 def _limits(problem: Problem, limits: Mapping[str, int]) -> list[Limit]:

@@ -2,6 +2,9 @@
 
 A key is an option's name without its dashes in front (`max-drop = 1`), or `model` and `bundle` for the arguments. It
 counts for every verb that has that option, and the command line wins. An edgeprune.toml hides the pyproject.toml.
+
+What a verb, so called, has no use for is left out (`options.Common.used`), as a latency for `train --method rni`; only
+what was typed is refused. `out` is for `export` and `train`. Of several devices, a verb for one takes the first.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from edgeprune.cli.options import Common
 from edgeprune.errors import InputError, nearest
 
 _NOT_IN_FILES = {"show_config"}
+_ONE_OF = {"device"}
+"""Keys that may hold several values, of which a verb that wants one takes the first; other lists are joined."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,11 @@ def _as_typed(config: Config, key: str, value: Any, kind: Any) -> Any:
     if isinstance(value, (bool, Mapping)):
         raise InputError(f"{config.origin}: {key} = {value!r} is no value for it", remedy="write a text or a number")
     items = [str(item) for item in value] if isinstance(value, list) else [str(value)]
-    return items if get_origin(kind) is list else ",".join(items)
+    if key in _ONE_OF and not items:
+        raise InputError(f"{config.origin}: {key} = [] names nothing", remedy="name one, or leave it out")
+    if get_origin(kind) is list:
+        return items
+    return items[0] if key in _ONE_OF else ",".join(items)
 
 
 def _load(path: Path) -> dict[str, Any]:

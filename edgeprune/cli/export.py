@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from edgeprune.cli.options import RESUME, PlanOptions, flag, value
+from edgeprune.artifacts.workspace import Workspace
+from edgeprune.cli.options import RESUME, PlanOptions, announce, flag, value, without, yielding
 from edgeprune.cli.output import finish, running
 from edgeprune.errors import InputError
 from edgeprune.job import Job, default_out
-from edgeprune.targets.target import find_target
 from edgeprune.units import LatencyBudget, parse_latencies
 
 
@@ -35,7 +36,7 @@ class ExportOptions(PlanOptions):
         return replace(
             job,
             latency=self._one_latency(),
-            out=self.out or default_out(job.model, job.target),
+            out=self._folder(),
             epochs=self.epochs,
             max_drop=self.max_drop,
             rounds=self.rounds,
@@ -44,6 +45,17 @@ class ExportOptions(PlanOptions):
             force=self.force,
             allow_unverified=self.allow_unverified,
         )
+
+    def used(self, from_file: Set[str]) -> Self:
+        """Return these options as if the file's --resume or --force were not there where the other one was typed."""
+        return without(self, yielding(self, from_file, "resume", "force"))
+
+    def resumable(self) -> bool:
+        """Whether --resume goes on: without --force a bundle is in its way until a run has begun."""
+        return not self.force or Workspace.is_started(self._folder())
+
+    def _folder(self) -> Path:
+        return self.out or default_out(self.model or "", self.target or "")
 
     def _one_latency(self) -> LatencyBudget:
         text = self.latency_text()
@@ -64,8 +76,7 @@ def export(options: ExportOptions) -> int:
     job = options.job().checked()
     with running(options) as progress:
         from edgeprune import pipeline
-        from edgeprune.report.outcome import latency_means
 
-        progress.say(latency_means(copies=find_target(job.target).copies))
+        announce(job, progress)
         result = pipeline.export(job, progress)
     return finish(options, result)

@@ -39,7 +39,8 @@ def tell(error: BaseException, arguments: Sequence[str], *, as_json: bool, debug
 def foreseen(error: BaseException, arguments: Sequence[str]) -> EdgePruneError:
     """Return `error` as one of ours."""
     if isinstance(error, (KeyboardInterrupt, InterruptedRun)):
-        return InterruptedRun("interrupted", remedy=continue_with(arguments))
+        resumable = getattr(error, "resumable", True)
+        return InterruptedRun("interrupted", remedy=continue_with(arguments, resumable=resumable))
     if isinstance(error, EdgePruneError):
         return error
     if isinstance(error, typer.TyperException):
@@ -55,9 +56,9 @@ def foreseen(error: BaseException, arguments: Sequence[str]) -> EdgePruneError:
     return EdgePruneError(f"{type(error).__name__}: {text}", remedy="this is a bug; please report it with the trace")
 
 
-def continue_with(arguments: Sequence[str]) -> str:
-    """Return how the run with these arguments is taken up again."""
-    if not {"export", "train"} & set(arguments) or "--dry-run" in arguments:
+def continue_with(arguments: Sequence[str], *, resumable: bool = True) -> str:
+    """Return how the run with these arguments is taken up again: `resumable`, or from its start."""
+    if not resumable or not {"export", "train"} & set(arguments) or "--dry-run" in arguments:
         return f"run it again: {shlex.join(['edgeprune', *arguments])}"
     kept = [word for word in arguments if word not in ("--force", "--resume")]
     return f"continue with: {shlex.join(['edgeprune', *kept, '--resume'])}"

@@ -7,16 +7,17 @@ it; `job()` says what is missing in the end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self, TypeVar
 
 import typer
 
 from edgeprune.cli.completion import Offer, bundles, models, one_of, target_names
 from edgeprune.errors import InputError
 from edgeprune.job import AUTO, CRITERIA, MODEL_FORMS, PRECISIONS, STRATEGIES, Job
+from edgeprune.progress import Progress
 from edgeprune.targets.devices import check_reach
 from edgeprune.targets.target import find_target
 from edgeprune.units import parse_bytes, parse_floats, parse_shape
@@ -69,6 +70,36 @@ class Common:
     verbose: Annotated[bool, flag("--verbose", "Leave nothing out; show the libraries' warnings.")] = False
     debug: Annotated[bool, flag("--debug", "Show the trace of an error.")] = False
     show_config: Annotated[bool, flag("--show-config", "Print each value with its origin and stop.")] = False
+
+    def used(self, from_file: Set[str]) -> Self:
+        """Return these options without what a configuration file gives and the verb, so called, has no use for.
+
+        Args:
+            from_file: the fields whose value is the file's.
+        """
+        return self
+
+    def resumable(self) -> bool:
+        """Whether --resume in place of --force goes on with a run that was interrupted."""
+        return True
+
+
+Options = TypeVar("Options", bound=Common)
+
+
+def default_of(item: Field[Any]) -> Any:
+    return item.default if item.default_factory is MISSING else item.default_factory()
+
+
+def without(options: Options, names: Iterable[str]) -> Options:
+    """Return options with those fields as if nobody had given them."""
+    return replace(options, **{item.name: default_of(item) for item in fields(options) if item.name in set(names)})
+
+
+def yielding(options: Common, from_file: Set[str], one: str, other: str) -> set[str]:
+    """Return which of two fields that exclude each other gives way: the file's, where the other one was typed."""
+    found = {one, other} & from_file
+    return found if getattr(options, one) and getattr(options, other) and len(found) == 1 else set()
 
 
 @dataclass(frozen=True)
@@ -168,3 +199,15 @@ class PlanOptions(NetworkOptions):
         if self.latency is None:
             raise InputError("no latency was given", remedy="add --latency, like --latency 10ms or --latency 60%")
         return self.latency
+
+
+def announce(job: Job, progress: Progress) -> None:
+    """Say what the numbers of a job mean, before anything is loaded."""
+    from edgeprune.report.outcome import latency_means  # rich takes a while to import
+
+    progress.say(latency_means(copies=find_target(job.target).copies))
+    if job.weights is None and job.model.startswith(("torchvision:", "timm:")):
+        progress.say(
+            f"Warning: the weights of {job.model} are random. The latency is true; the accuracy and the choice of"
+            " channels are not: pass --weights FILE."
+        )

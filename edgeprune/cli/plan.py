@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from edgeprune.cli.options import PlanOptions, value
+from edgeprune.cli.options import PlanOptions, announce, value
 from edgeprune.cli.output import finish, running
-from edgeprune.targets.target import find_target
 from edgeprune.units import parse_latencies
 
 
@@ -27,8 +26,7 @@ def plan(options: LadderOptions) -> int:
     job = options.job().checked()
     with running(options) as progress:
         from edgeprune import pipeline
-        from edgeprune.report.outcome import latency_means
 
-        progress.say(latency_means(copies=find_target(job.target).copies))
+        announce(job, progress)
         result = pipeline.plan(job, progress, budgets, options.explain or "")
     return finish(options, result)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import typer
 
-from edgeprune.cli.options import NetworkOptions, flag, value
+from edgeprune.cli.options import NetworkOptions, flag, value, without
 from edgeprune.cli.output import finish, running
 from edgeprune.errors import InputError
 from edgeprune.targets.target import find_target
@@ -28,6 +29,11 @@ class ProfileOptions(NetworkOptions):
     import_from: Annotated[
         Path | None, typer.Option("--import", metavar="DIR", help="Only take in the tables of DIR.")
     ] = None
+
+    def used(self, from_file: Set[str]) -> Self:
+        """Return these options without a file's `explain` where no table is shown."""
+        shown = not (self.check or self.export_to is not None or self.import_from is not None)
+        return self if shown else without(self, from_file & {"explain"})
 
 
 def profile(options: ProfileOptions) -> int:

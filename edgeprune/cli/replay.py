@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from edgeprune.cli.bundles import existing_bundle
-from edgeprune.cli.options import Common, argument, value
+from edgeprune.cli.options import Common, argument, value, without
 from edgeprune.cli.output import finish, running
 from edgeprune.errors import InputError
 
@@ -18,6 +19,10 @@ class ReplayOptions(Common):
 
     bundle: Annotated[Path | None, argument("BUNDLE", "Folder that `export` wrote.")] = None
     out: Annotated[Path | None, value("DIR", "Keep the new bundle there.", show_default="it is not kept")] = None
+
+    def used(self, from_file: Set[str]) -> Self:
+        """Return these options without a file's `out`: that is the folder of the first bundle."""
+        return without(self, from_file & {"out"})
 
 
 def replay(options: ReplayOptions) -> int:

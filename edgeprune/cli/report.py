@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from edgeprune.cli.bundles import existing_bundle
-from edgeprune.cli.options import Common, argument, flag, value
+from edgeprune.cli.options import Common, argument, flag, value, without
 from edgeprune.cli.output import Printed, finish, running
 from edgeprune.errors import InputError
 
@@ -23,6 +23,10 @@ class ReportOptions(Common):
         None
     )
     force: Annotated[bool, flag("--force", "Replace FILE.")] = False
+
+    def used(self, from_file: Set[str]) -> Self:
+        """Return these options without a file's `out`: that is a bundle's folder."""
+        return without(self, from_file & {"out"})
 
 
 _COMPARISON = Path("comparison.html")

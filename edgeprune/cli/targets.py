@@ -32,17 +32,17 @@ def targets(options: TargetsOptions) -> int:
     if options.device == "local":
         return finish(options, _Listing(options.device, rows))
     with running(options) as progress, open_device(options.device, progress) as device:
-        found = device.call("edgeprune.latency.worker:installed", {}, {}, _ASK_LIMIT_S).result
+        found = device.call("edgeprune.latency.worker:lacking", {}, {}, _ASK_LIMIT_S).result
     return finish(options, _Listing(options.device, rows, found))
 
 
 @dataclass(frozen=True)
 class _Listing:
-    """The targets, and which runtimes a device has; None where this machine is asked."""
+    """The targets, and what keeps a device's runtimes from being used; None where this machine is asked."""
 
     device: str
     targets: tuple[known.Target, ...]
-    installed: Mapping[str, bool] | None = None
+    lacking: Mapping[str, str] | None = None
     exit_code: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -68,5 +68,4 @@ class _Listing:
             return f"needs {target.needs}"
         if target.record is None:
             return f"this version has no adapter for {target.runtime}"
-        here = target.record.installed() if self.installed is None else self.installed[target.runtime]
-        return "" if here else target.record.install
+        return target.record.lacking() if self.lacking is None else self.lacking[target.runtime]

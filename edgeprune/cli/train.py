@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
+from edgeprune.artifacts.workspace import Workspace
+from edgeprune.cli.completion import target_names
 from edgeprune.cli.options import (
     DATA,
-    DEVICE,
     INPUT,
     MEAN,
     MODEL,
-    PRECISION,
     RESUME,
     SEED,
     STD,
-    TARGET,
-    THREADS,
     WEIGHTS,
     Common,
     choice,
     flag,
     value,
+    without,
+    yielding,
 )
 from edgeprune.cli.output import finish, is_spoken_for, running
 from edgeprune.errors import InputError
-from edgeprune.job import MODEL_FORMS
-from edgeprune.trainjob import BYPASSES, METHODS, REMOVES, STARTS, TrainJob, default_out
+from edgeprune.job import MODEL_FORMS, PRECISIONS
+from edgeprune.trainjob import BYPASSES, FOR_LATENCY, METHODS, ONLY_FOR, REMOVES, STARTS, TrainJob, default_out
 from edgeprune.units import parse_floats, parse_latency, parse_shape, parse_share
 
 
@@ -55,16 +56,25 @@ class TrainOptions(Common):
     strength: Annotated[float | None, value("X", "Of the penalty (rni, slimming).", show_default="1e-4")] = None
     shift: Annotated[float | None, value("B", "Where the penalty presses (rni).", show_default="0")] = None
     macs: Annotated[str | None, value("SHARE", "MACs that are left (lapp), like 40%.")] = None
-    latency: Annotated[str | None, value("L", "In place of --macs: 5ms, or 60% of the dense network's own.")] = None
+    latency: Annotated[str | None, value("L", "In place of --macs (lapp): 5ms, or 60% of the dense network's own.")] = (
+        None
+    )
     removes: Annotated[str | None, choice(REMOVES, "What goes (lapp).", show_default="filters")] = None
     bypass: Annotated[
         str | None,
         choice(BYPASSES, "Beside each convolution (lapp); none reaches 1x1 layers too.", show_default="pointwise"),
     ] = None
-    target: Annotated[str | None, TARGET] = None
-    precision: Annotated[str | None, PRECISION] = None
-    threads: Annotated[int | None, THREADS] = None
-    device: Annotated[str, DEVICE] = "local"
+    target: Annotated[
+        str | None,
+        value("T", "For --latency, a name that `edgeprune targets` lists.", completed=target_names),
+    ] = None
+    precision: Annotated[
+        str | None, choice(PRECISIONS, "Of the engine, for --latency.", show_default="the target's own")
+    ] = None
+    threads: Annotated[int | None, value("N", "For the runtime, for --latency.", show_default="the target's own")] = (
+        None
+    )
+    device: Annotated[str, value("D", "Where to measure, for --latency: local or ssh://user@host[:port].")] = "local"
     seed: Annotated[int, SEED] = 0
     resume: Annotated[bool, RESUME] = False
     force: Annotated[bool, flag("--force", "Replace what is in the checkpoint's folder.")] = False
@@ -82,7 +92,7 @@ class TrainOptions(Common):
         return TrainJob(
             model=self.model,
             method=self.method,
-            out=self.out or default_out(self.model, self.method),
+            out=self._folder(),
             data=self.data,
             weights=self.weights,
             input_shape=None if self.input is None else parse_shape(self.input),
@@ -107,6 +117,20 @@ class TrainOptions(Common):
             resume=self.resume,
             force=self.force,
         )
+
+    def used(self, from_file: Set[str]) -> Self:
+        """Return these options without those of a file that the method, or a cost that was typed, has no use for."""
+        left = {name for name, methods in ONLY_FOR.items() if self.method not in methods} & from_file
+        left |= yielding(self, from_file, "macs", "latency") | yielding(self, from_file, "resume", "force")
+        found = without(self, left)
+        return found if found.latency is not None else without(found, from_file & set(FOR_LATENCY))
+
+    def resumable(self) -> bool:
+        """Whether --resume goes on: without --force a checkpoint is in its way until a run has begun."""
+        return not self.force or Workspace.is_started(self._folder())
+
+    def _folder(self) -> Path:
+        return self.out or default_out(self.model or "", self.method or "")
 
 
 def train(options: TrainOptions) -> int:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import MISSING, Field, fields
-from typing import Any, TypeVar, get_type_hints
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, get_type_hints
 
 import typer
 
-from edgeprune.cli.options import Common
+from edgeprune.cli.options import Common, Options, default_of
 from edgeprune.cli.output import Printed, finish
 from edgeprune.errors import InterruptedRun
-
-Options = TypeVar("Options", bound=Common)
 
 _ORIGINS = {"COMMANDLINE": "command line", "DEFAULT": "default"}
 
@@ -28,13 +26,15 @@ def add_verb(app: typer.Typer, run: Callable[[Options], int]) -> None:
     options = options_of(run)
 
     def command(context: typer.Context, **values: Any) -> int:
-        given = options(**values)
+        given, origins = _used(context, options(**values))
         if given.show_config:
-            return finish(given, _shown_config(context, given))
+            return finish(given, _shown_config(given, origins))
         try:
             return run(given)
-        except KeyboardInterrupt as error:  # the parser around us would turn it into a mere number
-            raise InterruptedRun("interrupted") from error
+        except (KeyboardInterrupt, InterruptedRun) as error:  # the parser would turn the first into a mere number
+            stopped = InterruptedRun("interrupted")
+            stopped.resumable = given.resumable()
+            raise stopped from error
 
     parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     parameters += _parameters(options)
@@ -49,24 +49,29 @@ def _parameters(options: type[Common]) -> list[inspect.Parameter]:
     shared = {item.name for item in fields(Common)}
     found = [
         inspect.Parameter(
-            item.name, inspect.Parameter.KEYWORD_ONLY, default=_default(item), annotation=hints[item.name]
+            item.name, inspect.Parameter.KEYWORD_ONLY, default=default_of(item), annotation=hints[item.name]
         )
         for item in fields(options)
     ]
     return sorted(found, key=lambda item: item.name in shared)
 
 
-def _default(item: Field[Any]) -> Any:
-    return item.default if item.default_factory is MISSING else item.default_factory()
+def _used(context: typer.Context, given: Options) -> tuple[Options, Mapping[str, str]]:
+    """Return the options that the verb uses, and where each comes from: the command line, a file, or a default."""
+    sources = {item.name: context.get_parameter_source(item.name) for item in fields(given)}
+    names = {name: source.name if source else "DEFAULT" for name, source in sources.items()}
+    from_file = {name for name, source in names.items() if source not in _ORIGINS}
+    used = given.used(from_file)
+    left = {name for name in from_file if getattr(used, name) != getattr(given, name)}
+    origins = {name: _ORIGINS.get(source, context.obj.origin) for name, source in names.items()}
+    return used, origins | dict.fromkeys(left, _ORIGINS["DEFAULT"])
 
 
-def _shown_config(context: typer.Context, given: Common) -> Printed:
+def _shown_config(given: Common, origins: Mapping[str, str]) -> Printed:
     shown = {}
     for item in fields(given):
-        source = context.get_parameter_source(item.name)
-        origin = _ORIGINS.get(source.name if source else "DEFAULT", context.obj.origin)
         value = getattr(given, item.name)
         plain = value if value is None or isinstance(value, (bool, int, float, str, list)) else str(value)
         if item.name != "show_config":
-            shown[item.name.replace("_", "-")] = {"value": plain, "origin": origin}
+            shown[item.name.replace("_", "-")] = {"value": plain, "origin": origins[item.name]}
     return Printed({"schema": "edgeprune.config/1", "options": shown})

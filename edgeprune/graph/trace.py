@@ -41,7 +41,7 @@ def trace(
     model: nn.Module,
     example_inputs: Any,
     *,
-    lock: tuple[str, ...] = (),
+    lock: tuple[str, ...] | str = (),
     submodule: str = "",
     allow_inexact: bool = False,
 ) -> ChannelGraph:
@@ -57,8 +57,8 @@ def trace(
         model: any module whose forward pass in eval mode does the same whatever is in its inputs; it is left as it was.
         example_inputs: a tensor, a tuple of positional arguments or a dict of named ones, of the batch size that will
             run (usually 1).
-        lock: patterns (fnmatch) of names of modules or groups whose output channels must all stay; `layer1` stands for
-            everything inside it too.
+        lock: patterns (fnmatch) of names of modules or groups whose output channels must all stay, or one of them;
+            `layer1` stands for everything inside it too.
         submodule: trace this part alone, with the inputs that it gets when the network runs on `example_inputs`; what
             it hands to the rest stays as it is. For networks whose post-processing depends on the data (detection).
         allow_inexact: plans may also cut channels that a norm or a softmax spans: the network without them differs
@@ -73,7 +73,8 @@ def trace(
         part = find_module(model, submodule)
         inputs = captured_inputs(model, part, inputs)
     graph = _Walk(part, record(part, inputs, f"{submodule}." if submodule else ""), inputs, submodule).graph()
-    return replace(_lock_matching(graph, model, lock), allow_inexact=allow_inexact)
+    patterns = (lock,) if isinstance(lock, str) else lock
+    return replace(_lock_matching(graph, model, patterns), allow_inexact=allow_inexact)
 
 
 def _lock_matching(graph: ChannelGraph, model: nn.Module, patterns: tuple[str, ...]) -> ChannelGraph:

@@ -75,13 +75,22 @@ class Reference:
 
 
 class Bench:
-    """One target on one device with its settings. Leaving it as a context closes the device."""
+    """One target on one device with its settings. Leaving it as a context closes the device.
 
-    def __init__(self, target: Target, device: Device, settings: SessionSettings) -> None:
+    Args:
+        target: the kind of hardware.
+        device: the machine.
+        settings: of the runtime's sessions.
+        fingerprint: what the machine is, where that is known without asking it.
+    """
+
+    def __init__(
+        self, target: Target, device: Device, settings: SessionSettings, fingerprint: Fingerprint | None = None
+    ) -> None:
         self.target = target
         self.device = device
         self.settings = settings
-        self._fingerprint: Fingerprint | None = None
+        self._fingerprint = fingerprint
         self._quantized: dict[str, bytes] = {}
 
     @property
@@ -91,9 +100,14 @@ class Bench:
         return METHODS[method].version if self.settings.precision == "int8" and method else ""
 
     @property
+    def on_cpu(self) -> bool:
+        """Whether its engines run on a processor, in as many threads as are asked for."""
+        return self._record.processor == "cpu"
+
+    @property
     def opens_quickly(self) -> bool:
         """Whether models are opened in seconds; a GPU's engines take minutes to build."""
-        return self._record.processor == "cpu"
+        return self.on_cpu
 
     @property
     def _record(self) -> RuntimeRecord:
@@ -224,8 +238,7 @@ class Bench:
         return found
 
     def _as_int8(self, model: bytes, images: np.ndarray[Any, Any] | None) -> bytes:
-        on_cpu = self._record.processor == "cpu"
-        reduced = on_cpu and images is not None and needs_reduced_range(self.fingerprint())
+        reduced = self.on_cpu and images is not None and needs_reduced_range(self.fingerprint())
         found = quantized(model, self._record.quantizer, images, reduced=reduced)
         if not self._record.takes_types or self.fingerprint()["typing"] == "weak":
             return found
@@ -262,6 +275,19 @@ def open_bench(
         MissingError: no such device can be reached, or the runtime, or what int8 needs, is not there.
     """
     target = find_target(target_name)
+    settings = settings_of(target, precision, threads)
+    check_reach(target, device if isinstance(device, str) else device.name)
+    opened = open_device(device, progress) if isinstance(device, str) else device
+    return Bench(target, opened, settings)
+
+
+def settings_of(target: Target, precision: str | None, threads: int | None) -> SessionSettings:
+    """Return the settings of a target's sessions; None takes the profile's default.
+
+    Raises:
+        InputError: a precision or a number of threads that the target does not have.
+        MissingError: what int8 needs is not there.
+    """
     precision = precision or target.precision
     if precision not in target.precisions:
         raise InputError(
@@ -272,9 +298,7 @@ def open_bench(
     threads = target.threads if threads is None else threads
     if threads < 0:
         raise InputError(f"{threads} threads", remedy="use --threads 1 or more")
-    check_reach(target, device if isinstance(device, str) else device.name)
-    opened = open_device(device, progress) if isinstance(device, str) else device
-    return Bench(target, opened, SessionSettings(precision, threads, copies=target.copies))
+    return SessionSettings(precision, threads, copies=target.copies)
 
 
 def examine(device: Device) -> tuple[dict[str, str], list[Finding]]:

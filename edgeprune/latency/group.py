@@ -29,6 +29,11 @@ class BenchGroup:
         """The first bench that is still there."""
         return self._benches[0]
 
+    @property
+    def all(self) -> Sequence[Bench]:
+        """The benches that are still there."""
+        return tuple(self._benches)
+
     def check(self) -> None:
         """Read every fingerprint.
 

@@ -39,10 +39,12 @@ def measure(
     taken again. `Rule.sentence` says it with the numbers.
 
     A call that works in the calling thread (OpenVINO and ONNX Runtime with one thread do: checked) is interrupted when
-    its wall time is above its processor time, or when the system switched away from it; such samples do not count. A
-    call that waits for threads of its own or for another processor shows nothing there, and only the other programs'
-    load tells a quiet round from a busy one. Between two runs the core's pace is looked at (`latency/pace.py`): samples
-    during which another program had a part of it do not count either.
+    its wall time is above its processor time, or when the system switched away from it. Such samples do not count where
+    at least half of a round ran through; in any other round all of them do, by their processor time (`Round.of`). A
+    call that waits for threads of its own or for another processor shows nothing there: none of its samples is taken
+    for interrupted, and only the other programs' load, heat and quotas tell a quiet round from a busy one. Between two
+    runs on a core its pace is looked at (`latency/pace.py`): samples during which another program had a part of it do
+    not count either. Of what works on an accelerator no pace is looked at.
 
     Args:
         calls: what to time, by name; each runs once when called.

@@ -82,12 +82,12 @@ def fill(
         progress: where to show it.
 
     Raises:
-        TableError: the machine was too busy for the dense network's measurement to be trusted.
+        TableError: the machine stayed too busy for a measurement to be trusted.
     """
     benches = bench if isinstance(bench, BenchGroup) else BenchGroup([bench])
     with progress.step("measuring the latency table", TOTAL_NETWORKS) as step:
         filling = _Filling(source, benches, store, seed, progress, step)
-        first = [] if reference_of(filling.known, source) else [DENSE]
+        first = [] if _dense_ms(filling.known, source) else [DENSE]
         filling.measure(first, TOTAL_NETWORKS)  # the others are timed beside it, and chosen by what is known of it
         numbers = numbers_of(filling.known)
         lacking = lacking_numbers(numbers, source.graph, filling.known, seed)
@@ -173,8 +173,16 @@ class _Filling:
 
     def _timing(self, plan: WidthPlan) -> Callable[[Bench], NetworkRecord]:
         source, network, progress = self._source, self._network, self._progress
-        model, reference = source.at(plan), reference_of(self.known, source)
-        return lambda bench: measure_network(source, plan, model, bench, network, reference, progress)
+        # Where all are timed side by side in the end, a network's own time is but a first one.
+        alone = self._benches.first.opens_quickly
+        rule, reference = (GLANCE, None) if alone else (SURVEY, reference_of(self.known, source))
+        model = source.at(plan)
+
+        def measure(bench: Bench) -> NetworkRecord:
+            times = time_networks(bench, {"network": model}, reference, rule=rule, progress=progress)["network"]
+            return record_of(times, plan, source.nodes, network)
+
+        return measure
 
 
 def _batches(models: Sequence[tuple[NetworkRecord, bytes]]) -> list[list[tuple[NetworkRecord, bytes]]]:
@@ -201,31 +209,13 @@ def retimed(record: NetworkRecord, engine: Measurement) -> NetworkRecord:
 
 def reference_of(known: NetworkTable, source: NetworkSource) -> Reference | None:
     """Return the dense network with its latency in the table, or None before it was measured."""
-    dense = WidthPlan.dense(source.graph)
-    found = next((record.engine_ms for record in known.records if record.widths == dense.widths), None)
-    return None if found is None else Reference(source.at(dense), found)
+    ms = _dense_ms(known, source)
+    return None if ms is None else Reference(source.at(WidthPlan.dense(source.graph)), ms)
 
 
-def measure_network(
-    source: NetworkSource,
-    plan: WidthPlan,
-    model: bytes,
-    bench: Bench,
-    network: str,
-    reference: Reference | None,
-    progress: Progress = SILENT,
-) -> NetworkRecord:
-    """Time one network, `model` at `plan`, end to end and layer by layer in place.
-
-    Where it will be timed side by side with all others, its own time is but a first one; else the dense one is timed
-    beside it.
-
-    Raises:
-        TableError: the machine was too busy for the measurement to be trusted.
-    """
-    rule, beside = (GLANCE, None) if bench.opens_quickly else (SURVEY, reference)
-    times = time_networks(bench, {"network": model}, beside, rule=rule, progress=progress)["network"]
-    return record_of(times, plan, source.nodes, network)
+def _dense_ms(known: NetworkTable, source: NetworkSource) -> float | None:
+    dense = WidthPlan.dense(source.graph).widths
+    return next((record.engine_ms for record in known.records if record.widths == dense), None)
 
 
 def time_networks(

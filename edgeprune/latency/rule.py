@@ -74,18 +74,20 @@ class Rule:
             raise InputError(f"a rule that measures nothing: {self}", remedy="use positive counts, busy_ratio above 1")
 
     def sentence(self) -> str:
-        """Say in one sentence what is repeated how often."""
+        """Say in one sentence what is repeated how often, and what counts on a CPU and with a single thread."""
         rounds = f"{self.rounds}" if self.rounds == self.rounds_max else f"{self.rounds} to {self.rounds_max}"
         return (
-            f"Median over the samples within {self.near:.0%} of the fastest (their 2nd percentile), of those with the"
-            f" core to themselves (fixed work before and after them within {self.pace:.0%} of its fastest), out of"
+            f"Median over the samples within {self.near:.0%} of the fastest (their 2nd percentile) out of"
             f" {rounds} quiet rounds of {self.round_s:g} s (at least"
             f" {self.samples_min} samples each), until its standard error is below {self.error:.1%}, interleaved"
             f" over what is compared, after {self.warmup_s:g} s of warm-up and until steady"
             f" within {self.steady_tolerance:.0%}; a round is repeated, up to {self.retries} times, when other programs"
-            f" used more than {OTHERS_MAX:.0%} of a core that the measured one needs, it waited for"
-            f" {WAITING_MAX:.0%} of its processor time, or heat or a quota held the processor back; of samples that"
-            f" were interrupted (wall time above {self.busy_ratio:g} x processor time) the wait is left out."
+            f" used more than {OTHERS_MAX:.0%} of a core that the measured one needs, heat or a quota held the"
+            f" processor back, or a single thread waited for {WAITING_MAX:.0%} of its processor time; on a CPU only"
+            f" samples with the core to themselves count (fixed work before and after them within {self.pace:.0%} of"
+            f" its fastest, or among the best {ALONE_LEAST:.0%}), and of a single thread those alone that were not"
+            f" interrupted (switched away from, or wall time above {self.busy_ratio:g} x processor time), but where"
+            f" more than half of a round's were, all of that round by their processor time."
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class LatencyCost:
 
     Args:
         table: of the network whose widths are asked about.
-        dense_ms: what a share of 1 means.
+        dense_ms: what a share of 1 means, where the table's dense network takes what the table says.
     """
 
     def __init__(self, table: NetworkTable, dense_ms: float) -> None:

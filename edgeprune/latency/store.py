@@ -25,6 +25,7 @@ FINGERPRINT = "edgeprune.fingerprint/1"
 DECISION = "edgeprune.decision/1"
 RETIRED = "edgeprune.retired/1"
 SAMPLES = "edgeprune.samples/1"
+DEVICE = "edgeprune.device/1"
 
 SAMPLES_FILE = "samples.jsonl"
 
@@ -58,6 +59,24 @@ class TableStore:
             with suppress(InputError):
                 found.append(read_fingerprint(path))
         return found
+
+    def seen(self, device: str, request: Mapping[str, str], fingerprint: Fingerprint) -> None:
+        """Keep which fingerprint a device has with the settings that were asked for, where that is news."""
+        if self.last_seen(device, request) != fingerprint:
+            line = {"schema": DEVICE, "device": device, "request": dict(request), "fingerprint": fingerprint.to_json()}
+            append_lines(self._devices, [line])
+
+    def last_seen(self, device: str, request: Mapping[str, str]) -> Fingerprint | None:
+        """Return the fingerprint that a device had last with these settings; None if it was never seen with them."""
+        found = None
+        for line in read_lines(self._devices):
+            if (line.get("schema"), line.get("device"), line.get("request")) == (DEVICE, device, dict(request)):
+                found = Fingerprint.from_json(line["fingerprint"])
+        return found
+
+    @property
+    def _devices(self) -> Path:
+        return self.root / "devices.jsonl"
 
     def merge(self, fingerprint: Fingerprint, records: Iterable[NetworkRecord]) -> int:
         """Append the records of networks and widths that the table lacks, in their order; return how many."""

@@ -64,9 +64,9 @@ def examine(arguments: Json, files: Files, out: Path) -> Json:
     return {"findings": [finding.to_json() for finding in (*seen, *clocks.findings())], "hardware": hardware}
 
 
-def installed(arguments: Json, files: Files, out: Path) -> Json:
-    """Say which runtimes this machine has: name -> whether it can be imported."""
-    return {name: record.installed() for name, record in records().items()}
+def lacking(arguments: Json, files: Files, out: Path) -> Json:
+    """Say which runtimes this machine has: name -> what keeps it from being used; an empty text where nothing does."""
+    return {name: record.lacking() for name, record in records().items()}
 
 
 def measure(arguments: Json, files: Files, out: Path) -> Json:

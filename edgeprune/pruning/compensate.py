@@ -129,12 +129,28 @@ class Refit:
 
     def _reached(self, small: nn.Module, plan: WidthPlan) -> list[str]:
         """Return the layers, in the order of execution, from the first that reads a cut input on."""
-        cuts = plan.cuts.tensors
-        first = next((at for at, name in enumerate(self.layers) if 1 in cuts.get(f"{name}.weight", {})), None)
+        first = next((at for at, name in enumerate(self.layers) if self._reads_cut(name, plan)), None)
         modules = {name: small.get_submodule(name) for name in self.layers[first:]} if first is not None else {}
         found = {name: module for name, module in modules.items() if isinstance(module, Constant) or is_product(module)}
         shared = Counter(id(_parameter(module)) for module in found.values())
         return [name for name, module in found.items() if shared[id(_parameter(module))] == 1]
+
+    def _reads_cut(self, name: str, plan: WidthPlan) -> bool:
+        return any(dim != self._outputs(name) for dim in plan.cuts.tensors.get(f"{name}.weight", {}))
+
+    def _outputs(self, name: str) -> int:
+        """Return the dimension of a layer's weight along which its outputs lie."""
+        return self.graph.outputs.get(f"{name}.weight", 0)
+
+    def _kept_outputs(self, name: str, plan: WidthPlan, of: int) -> Tensor | None:
+        """Return which of a layer's outputs stay, ascending, of so many; None for all of them."""
+        weight, dim = f"{name}.weight", self._outputs(name)
+        kept = plan.cuts.tensors.get(weight, {}).get(dim)
+        if kept is None:
+            return None
+        # The groups of a transposed convolution have their outputs side by side, under the same columns.
+        firsts = range(0, of, self.graph.shapes[weight][dim])
+        return torch.cat([torch.from_numpy(kept) + first for first in firsts])
 
     def _fit(self, name: str, small: nn.Module, plan: WidthPlan, inputs: Tensor) -> None:
         """Fit one layer to what it computed in the dense network, if it ran once there."""
@@ -143,9 +159,9 @@ class Refit:
         if known is None:
             return
         moments = Moments()
-        kept = plan.cuts.tensors.get(f"{name}.weight", {}).get(0)
+        kept = self._kept_outputs(name, plan, of=known[0][1].shape[1])
         for read, (at, y) in zip(torch.split(inputs, [len(batch) for batch in self.images]), known, strict=True):
-            wanted = y if kept is None else y[:, torch.from_numpy(kept)]
+            wanted = y if kept is None else y[:, kept]
             if isinstance(module, Constant):
                 moments.add(wanted.new_zeros(len(wanted), 0), wanted)
             else:

@@ -63,13 +63,11 @@ class Criterion:
     """A way to score channels.
 
     Attributes:
-        title: one line for a person.
         needs_data: whether it looks at batches.
         score: (model in eval mode, graph, what is given) -> group -> one score a channel.
         needs_training: whether it looks at what training gave.
     """
 
-    title: str
     needs_data: bool
     score: _Score
     needs_training: bool = False
@@ -97,19 +95,7 @@ def scores(
     Raises:
         InputError: an unknown criterion, nothing of what it needs, or scores that are not finite.
     """
-    if criterion not in CRITERIA:
-        raise InputError(
-            f"no criterion is named {criterion!r}{nearest(criterion, CRITERIA)}", remedy=f"use {', '.join(CRITERIA)}"
-        )
-    chosen = CRITERIA[criterion]
-    if chosen.needs_data and batches is None:
-        without = [name for name, one in CRITERIA.items() if not one.needs_data and not one.needs_training]
-        raise InputError(f"criterion {criterion!r} needs data", remedy=f"give --data, or use {', '.join(without)}")
-    if chosen.needs_training and not trained:
-        raise InputError(
-            f"criterion {criterion!r} needs a network that was trained to be pruned",
-            remedy="name a folder that `edgeprune train` wrote, or use another criterion",
-        )
+    chosen = usable(criterion, data=batches is not None, trained=bool(trained))
     with eval_mode(model):
         found = chosen.score(model, graph, Given(batches if batches is not None else (), trained))
     for name, values in found.items():
@@ -118,6 +104,28 @@ def scores(
                 f"scores of group {name!r} are not finite", remedy="check that the weights and the images are finite"
             )
     return found
+
+
+def usable(criterion: str, *, data: bool, trained: bool) -> Criterion:
+    """Return a criterion by its name, where there is what it needs.
+
+    Raises:
+        InputError: an unknown one, or it needs data or a training that there is not.
+    """
+    if criterion not in CRITERIA:
+        raise InputError(
+            f"no criterion is named {criterion!r}{nearest(criterion, CRITERIA)}", remedy=f"use {', '.join(CRITERIA)}"
+        )
+    chosen = CRITERIA[criterion]
+    if chosen.needs_data and not data:
+        without = [name for name, one in CRITERIA.items() if not one.needs_data and not one.needs_training]
+        raise InputError(f"criterion {criterion!r} needs data", remedy=f"give --data, or use {', '.join(without)}")
+    if chosen.needs_training and not trained:
+        raise InputError(
+            f"criterion {criterion!r} needs a network that was trained to be pruned",
+            remedy="name a folder that `edgeprune train` wrote, or use another criterion",
+        )
+    return chosen
 
 
 def without_training(graph: ChannelGraph, trained: Trained) -> list[str]:
@@ -264,13 +272,13 @@ def _per_group(score: _Score) -> _Score:
 
 
 CRITERIA: Mapping[str, Criterion] = {
-    "taylor": Criterion("change of the loss without the channel, to first order", True, _taylor),
-    "obs": Criterion("change of the logits without the channel, the layers that read it refitted", True, _obs),
-    "l1": Criterion("sum of the weights' sizes", False, _l1),
-    "l2": Criterion("length of the weights", False, _l2),
-    "bn_scale": Criterion("size of the BatchNorm scales", False, _bn_scale),
-    "trained": Criterion("what training with rni, slimming or lapp gave it", False, _trained, needs_training=True),
-    "group_taylor": Criterion("taylor, relative to the group's mean", True, _per_group(_taylor)),
-    "group_l1": Criterion("l1, relative to the group's mean", False, _per_group(_l1)),
-    "group_l2": Criterion("l2, relative to the group's mean", False, _per_group(_l2)),
+    "taylor": Criterion(True, _taylor),
+    "obs": Criterion(True, _obs),
+    "l1": Criterion(False, _l1),
+    "l2": Criterion(False, _l2),
+    "bn_scale": Criterion(False, _bn_scale),
+    "trained": Criterion(False, _trained, needs_training=True),
+    "group_taylor": Criterion(True, _per_group(_taylor)),
+    "group_l1": Criterion(False, _per_group(_l1)),
+    "group_l2": Criterion(False, _per_group(_l2)),
 }

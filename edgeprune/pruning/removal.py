@@ -101,8 +101,9 @@ def without_empty(model: nn.Module) -> nn.Module:
 def _substitute(module: nn.Module) -> nn.Module:
     if not isinstance(module, nn.Linear | _ConvNd):
         return Absent(module)
-    outputs = 1 if isinstance(module, _ConvNd) and module.transposed else 0
-    size = module.weight.shape[outputs]
+    # A transposed weight has the outputs of one group as its columns.
+    outputs, groups = (1, module.groups) if isinstance(module, _ConvNd) and module.transposed else (0, 1)
+    size = module.weight.shape[outputs] * groups
     if size == 0 or module.weight.shape[1 - outputs] > 0:
         return Absent(module)
     bias = module.bias if module.bias is not None else module.weight.new_zeros(size)

@@ -46,16 +46,27 @@ def slim(model: nn.Module, plan: WidthPlan, *, check: bool = True) -> nn.Module:
         NumericsError: the compact network fails to run or its outputs differ from the masked twin's.
     """
     small = cut(model, plan.cuts)
-    if check and plan.exact:
-        difference = slim_error(model, plan, small)
-        if not difference <= TOLERANCE:
-            raise NumericsError(
-                f"the compact network differs from the masked one by {difference:.2g} of the largest output",
-                remedy="lock the group that breaks with --lock; edgeprune.pruning.verify.verified finds it",
-            )
-    elif check:
-        run_on_examples(small, plan, torch.float32)
+    if check:
+        checked(model, plan, small)
     return small
+
+
+def checked(model: nn.Module, plan: WidthPlan, small: nn.Module) -> float | None:
+    """Return how far a compact network is from the masked twin, see `slim_error`; None where the two may differ.
+
+    Raises:
+        NumericsError: the compact network fails to run or its outputs differ from the masked twin's.
+    """
+    if not plan.exact:
+        run_on_examples(small, plan, torch.float32)
+        return None
+    difference = slim_error(model, plan, small)
+    if not difference <= TOLERANCE:
+        raise NumericsError(
+            f"the compact network differs from the masked one by {difference:.2g} of the largest output",
+            remedy="lock the group that breaks with --lock; edgeprune.pruning.verify.verified finds it",
+        )
+    return difference
 
 
 def cut(model: nn.Module, cuts: Cuts) -> nn.Module:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeprune.artifacts.contents import read_manifest
+from edgeprune.artifacts import contents
 from edgeprune.records import read_json
 
 EVIDENCE = "edgeprune.evidence/1"
-PAGE = "report.html"
+PAGE = contents.PAGE
 
 _NUMBERS = {"cin": int, "cout": int, "dense_us": float, "predicted_us": float, "measured_us": float}
 
@@ -79,7 +79,7 @@ def read_facts(folder: Path) -> Facts:
     Raises:
         InputError: not a bundle, or a file of it is missing or was changed since.
     """
-    manifest = read_manifest(folder)
+    manifest = contents.read_manifest(folder)
     evidence = folder / "evidence.json"
     table = (folder / "latency.csv").read_text(encoding="utf-8").splitlines()
     return Facts(

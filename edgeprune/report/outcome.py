@@ -24,6 +24,7 @@ UNVERIFIED = "PREDICTED, NOT VERIFIED"
 ACCURACIES = ("dense", "pruned", "engine")
 WIDTHS_SHOWN = 12
 _MODULES_SHOWN = 3
+_WARNING = "bold yellow"
 
 Document = Mapping[str, Any]
 Lines = Iterable[RenderableType]
@@ -49,16 +50,25 @@ def verdict(document: Document) -> Iterator[Text]:
         used = f", {format_percent(measured / budget)} of the budget of {format_ms(budget)}"
         yield Text(
             f"Met: {format_ms(measured)} measured on {document['target']}{used}.",
-            style="bold yellow" if reasons else "bold green",
+            style=_WARNING if reasons else "bold green",
         )
     elif status == "missed":
         yield Text(f"Missed on {document['target']}.", style="bold red")
+    elif predicted is None and measured is not None:
+        yield Text(f"NOT VERIFIED: {format_ms(measured)} measured for a budget of {format_ms(budget)}.", style=_WARNING)
     elif status == "planned":
         yield Text(f"Planned: {_predicted(predicted, budget)}; nothing was trained or written.", style="bold")
     else:
-        yield Text(f"{UNVERIFIED}: {_predicted(predicted, budget)}.", style="bold yellow")
+        yield Text(f"{UNVERIFIED}: {_predicted(predicted, budget)}.", style=_WARNING)
     for reason in reasons:
         yield Text(f"- {reason}", style="yellow")
+
+
+def span(low_ms: float, high_ms: float) -> str:
+    """Return "9 to 10 ms": a unit that both share once."""
+    low, high = format_ms(low_ms), format_ms(high_ms)
+    unit = f" {high.rpartition(' ')[2]}"
+    return f"{low.removesuffix(unit)} to {high}"
 
 
 def _predicted(predicted: float | None, budget: float | None) -> str:
@@ -141,7 +151,12 @@ def _latency_line(document: Document) -> Lines:
         "floor": "floor (no plan is faster)",
     }
     latency = document.get("latency_ms", {})
-    parts = [f"{name} {format_ms(latency[key])}" for key, name in names.items() if latency.get(key) is not None]
+    notes = {"predicted": f" ({span(*document['band_ms'])})"} if document.get("band_ms") else {}
+    parts = [
+        f"{name} {format_ms(latency[key])}{notes.get(key, '')}"
+        for key, name in names.items()
+        if latency.get(key) is not None
+    ]
     if document.get("rounds"):
         parts.append(f"{document['rounds']} round{'s' if document['rounds'] != 1 else ''}")
     if parts:

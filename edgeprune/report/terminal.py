@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -42,8 +43,21 @@ def _live(console: Console) -> Iterator[Progress]:
 
 
 @contextmanager
-def _lines(stream: TextIO) -> Iterator[Progress]:
-    yield LineProgress(stream)
+def _lines(stream: TextIO, period_s: float = SIGN_OF_LIFE_S) -> Iterator[Progress]:
+    """Yield progress in lines, with a thread that speaks for steps which do not: to build an engine takes minutes."""
+    progress, over = LineProgress(stream, period_s=period_s), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(period_s / 10):
+            progress.sign_of_life()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield progress
+    finally:
+        over.set()
+        watcher.join()
 
 
 class _Amount(ProgressColumn):
@@ -90,36 +104,62 @@ class _LiveStep:
 
 
 class LineProgress:
-    """One line a step, for logs and dumb terminals; a long step that counts gives a sign of life now and then."""
+    """One line a step, for logs and dumb terminals; a long step gives a sign of life now and then.
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        stream: where the lines go.
+        clock: seconds since any moment.
+        period_s: how long nothing is said, at most, while `sign_of_life` is called now and then.
+    """
+
+    def __init__(
+        self, stream: TextIO, clock: Callable[[], float] = time.monotonic, period_s: float = SIGN_OF_LIFE_S
+    ) -> None:
+        self.clock = clock
         self._stream = stream
-        self._clock = clock
+        self._period_s = period_s
+        self._spoke = clock()
+        self._running: list[_LineStep] = []
         self._unfinished: str | None = None  # the step whose line still waits for its time
+        self._lock = threading.RLock()
 
     @contextmanager
     def step(self, what: str, total: int | None = None) -> Iterator[Step]:
         """Open a step of `total` units, or of an unknown amount when `total` is None."""
-        self._finish_line()
-        self._write(f"{what} ...")
-        self._unfinished = what
-        started = self._clock()
+        step = _LineStep(self, what, total)
+        with self._lock:
+            self._finish_line()
+            self._write(f"{what} ...")
+            self._unfinished = what
+            self._running.append(step)
         outcome = "stopped after"
         try:
-            yield _LineStep(self, what, total, self._clock)
+            yield step
             outcome = "took"
         finally:
-            spent = f"{outcome} {format_seconds(self._clock() - started)}"
-            if self._unfinished == what:
-                self._write(f" {spent}\n")
-                self._unfinished = None
-            else:
-                self.say(f"{what}: {spent}")
+            self._end(step, f"{outcome} {step.spent()}")
 
     def say(self, line: str) -> None:
         """Show one line."""
-        self._finish_line()
-        self._write(f"{line}\n")
+        with self._lock:
+            self._finish_line()
+            self._write(f"{line}\n")
+
+    def sign_of_life(self, step: _LineStep | None = None) -> None:
+        """Say how far a step is, the innermost one by default, where nothing was said for a while."""
+        with self._lock:
+            step = step or (self._running[-1] if self._running else None)
+            if step is not None and self.clock() - self._spoke >= self._period_s:
+                self.say(f"  {step.state()}")
+
+    def _end(self, step: _LineStep, spent: str) -> None:
+        with self._lock:
+            self._running.remove(step)
+            if self._unfinished == step.what:
+                self._write(f" {spent}\n")
+                self._unfinished = None
+            else:
+                self.say(f"{step.what}: {spent}")
 
     def _finish_line(self) -> None:
         if self._unfinished is not None:
@@ -129,22 +169,31 @@ class LineProgress:
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
+        self._spoke = self.clock()
 
 
 class _LineStep:
-    def __init__(self, lines: LineProgress, what: str, total: int | None, clock: Callable[[], float]) -> None:
+    def __init__(self, lines: LineProgress, what: str, total: int | None) -> None:
+        self.what = what
         self._lines = lines
-        self._what = what
         self._total = total
-        self._clock = clock
         self._done = 0
-        self._next_sign = clock() + SIGN_OF_LIFE_S
+        self._note = ""
+        self._started = lines.clock()
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         """Count `amount` more units, and say so when nothing was said for a while."""
         self._done += amount
-        if self._clock() < self._next_sign:
-            return
-        self._next_sign = self._clock() + SIGN_OF_LIFE_S
+        self._note = note
+        self._lines.sign_of_life(self)
+
+    def state(self) -> str:
+        """Return what is done, where that is counted, else for how long the step has run."""
+        if not self._done:
+            return f"{self.what}: running for {self.spent()}"
         done = f"{self._done} of {self._total}" if self._total is not None else f"{self._done}"
-        self._lines.say(f"  {self._what}: {done}{'; ' + note if note else ''}")
+        return f"{self.what}: {done}{'; ' + self._note if self._note else ''}"
+
+    def spent(self) -> str:
+        """Return how long the step has run, in words."""
+        return format_seconds(self._lines.clock() - self._started)

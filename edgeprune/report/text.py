@@ -24,6 +24,7 @@ from edgeprune.report.outcome import (
     outcome,
     pair,
     repetition,
+    span,
     widths,
 )
 from edgeprune.report.reasons import width_reasons
@@ -82,19 +83,13 @@ def _plan_row(plan: Document) -> tuple[str, ...]:
     return (
         budget,
         format_ms(plan["predicted"]),
-        _range(*map(format_ms, low_high)) if low_high else "",
+        span(*low_high) if low_high else "",
         or_blank(plan.get("kept"), format_percent),
         or_blank(pair(plan, "macs")[1], format_count),
         or_blank(pair(plan, "params")[1], format_count),
         or_blank(solver.get("gap"), lambda value: f"{value * 100:.2g} %"),
         ", ".join(solver.get("binding", ())) or "nothing",
     )
-
-
-def _range(low: str, high: str) -> str:
-    """Return "9 to 10 ms": a unit that both share once."""
-    unit = f" {high.rpartition(' ')[2]}"
-    return f"{low.removesuffix(unit)} to {high}"
 
 
 def _profile(document: Document, verbose: bool) -> Lines:

@@ -11,8 +11,9 @@ import shutil
 from dataclasses import dataclass
 from typing import Mapping
 
-from edgeprune.errors import InputError, MissingError, nearest
+from edgeprune.errors import EdgePruneError, InputError, MissingError, nearest
 from edgeprune.runtimes.base import Runtime
+from edgeprune.runtimes.cudart import Cuda
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,26 @@ class RuntimeRecord:
 
     def installed(self) -> bool:
         """Say whether the runtime can be used here, without importing it."""
-        return importlib.util.find_spec(self.import_name) is not None or any(map(shutil.which, self.commands))
+        return self._imports() or any(map(shutil.which, self.commands))
+
+    def lacking(self) -> str:
+        """Return what keeps the runtime from being used here and what would mend it; an empty text where nothing does.
+
+        It is not imported, but where it needs a GPU, one is looked for. Of its commands alone nothing is known: they
+        bring what they need.
+        """
+        if not self.installed():
+            return self.install
+        if self.processor != "gpu" or not self._imports():
+            return ""
+        try:
+            Cuda()
+        except EdgePruneError as error:
+            return f"{error.message}: {error.remedy}"
+        return ""
+
+    def _imports(self) -> bool:
+        return importlib.util.find_spec(self.import_name) is not None
 
 
 _RECORDS: dict[str, RuntimeRecord] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeprune.errors import MissingError
+from edgeprune.errors import UnreachableError
 from edgeprune.progress import SILENT, Progress
 from edgeprune.targets.address import Address
 from edgeprune.targets.device import Device
@@ -30,15 +30,15 @@ def check_reach(target: Target, text: str) -> None:
 
     Raises:
         InputError: neither `local` nor an ssh address.
-        MissingError: no such device can be reached that way, or this machine lacks the target's runtime.
+        UnreachableError: no such device can be reached that way, or this machine lacks the target's runtime.
     """
     kind = Address.parse(text).kind
     if target.record is None or kind not in target.devices:
-        raise MissingError(
+        raise UnreachableError(
             f"no {target.title} is reachable from here: {target.needs}", remedy=" or ".join(target.remedy)
         )
     if kind == "local" and not target.record.installed():
-        raise MissingError(
+        raise UnreachableError(
             f"no {target.title} is reachable from here: {target.record.title} is not installed",
             remedy=" or ".join([target.record.install, *target.remedy]),
         )

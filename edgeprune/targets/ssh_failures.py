@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from edgeprune.errors import DeviceError, MissingError
+from edgeprune.errors import DeviceError, MissingError, UnreachableError
 from edgeprune.targets.address import Address
 
 _SSH_FAILED = 255
@@ -37,7 +37,7 @@ def reason(address: Address, code: int, written: str) -> MissingError:
         for words, make in _SSH_SAYS:
             if words in written:
                 return make(address, written)
-        return DeviceError(
+        return UnreachableError(
             f"{address.text} cannot be reached: {_last_line(written) or 'the connection ended'}",
             remedy=f"check the address, and that the device is on: {by_hand(address)}",
         )

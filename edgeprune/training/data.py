@@ -94,7 +94,7 @@ def load_data(
         given = mean is not None or std is not None
         data: Data = _digits(normalisation if given else DIGITS_NORMALISATION, input_shape)
     elif is_function_name(text):
-        data = open_loaders(text, normalisation, seed)
+        data = open_loaders(text, normalisation, input_shape, seed)
     elif Path(text).is_dir():
         data = ImageFolders(Path(text), input_shape, normalisation)
     elif Path(text).is_file():

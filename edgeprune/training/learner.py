@@ -189,9 +189,7 @@ def _has_bfloat16(device: torch.device) -> bool:
 def _check_outputs(logits: Any, labels: Tensor) -> None:
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(
-            f"the network returns {shape}, not logits (N, classes)", remedy="use a classifier, or --epochs 0"
-        )
+        raise InputError(f"the network returns {shape}, not logits (N, classes)", remedy="train a classifier")
     largest = int(labels.max())
     if largest >= logits.shape[1]:
         raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import torch
 
 from edgeprune.errors import InputError
 from edgeprune.training.images import ALL, Batch, Normalisation, Share
-from edgeprune.usercode import call_function
+from edgeprune.units import format_shape
+from edgeprune.usercode import call_function, told
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,8 @@ class Loaders:
     They batch, vary and normalise by themselves, so batch size and `augment` are theirs, and calibration images are
     varied if training images are. What they draw from torch's global generator is the same for the same
     (seed, epoch), because the training loop seeds that generator at the start of each epoch.
+
+    What they raise while they are read becomes an `InputError`, which names the line of the user's file.
     """
 
     name: str
@@ -42,18 +45,18 @@ class Loaders:
     def train_batches(
         self, batch_size: int, epoch: int, seed: int, augment: bool = True, share: Share = ALL
     ) -> Iterator[Batch]:
-        for images, labels in self.train:
+        for images, labels in _read(self.name, self.train):
             part = share.part(len(labels))
             yield images[part], labels[part]
 
     def val_batches(self, batch_size: int) -> Iterator[Batch]:
-        yield from self.val
+        yield from _read(self.name, self.val)
 
     def calibration(self, images: int, seed: int) -> list[Batch]:
         batches: list[Batch] = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            for x, y in self.train:
+            for x, y in _read(self.name, self.train):
                 batches.append((x[:images], y[:images]))
                 images -= len(y)
                 if images <= 0:
@@ -61,11 +64,12 @@ class Loaders:
         return batches
 
 
-def open_loaders(text: str, normalisation: Normalisation, seed: int) -> Loaders:
-    """Call FILE.py:FUNCTION, and look at what it returns.
+def open_loaders(text: str, normalisation: Normalisation, input_shape: Sequence[int], seed: int) -> Loaders:
+    """Call FILE.py:FUNCTION, and look at what it returns, for a network whose input is `input_shape` (1, C, H, W).
 
     Raises:
-        InputError: not two loaders of labelled float images, or a normalisation that would be a second one.
+        InputError: not two loaders of labelled float images of that shape, they raise something, or a normalisation
+            that would be a second one.
     """
     if normalisation != Normalisation():
         raise InputError(
@@ -80,15 +84,16 @@ def open_loaders(text: str, normalisation: Normalisation, seed: int) -> Loaders:
                 f"{text} returned {type(found).__name__}, not two loaders", remedy="return (training, validation)"
             )
         for loader in found:
-            if not hasattr(loader, "__len__") or not hasattr(loader, "__iter__"):
+            if not _is_sized(loader):
                 raise InputError(
                     f"{text} returned a {type(loader).__name__}, which has no length or cannot be iterated over",
                     remedy="return two DataLoaders over datasets of known size, or two lists of batches",
                 )
         train, val = found
-        batch = _checked_batch(text, next(iter(train), None))
+        batch = _checked_batch(text, next(_read(text, train), None), input_shape)
         # All of it is read once, here: sizes and classes are then known, and a bad batch shows before anything is cut.
-        labels = torch.cat([_checked_batch(text, batch)[1] for batch in val] or [_checked_batch(text, None)[1]])
+        checked = [_checked_batch(text, one, input_shape)[1] for one in _read(text, val)]
+        labels = torch.cat(checked or [_checked_batch(text, None, input_shape)[1]])
     return Loaders(
         name=text,
         train=train,
@@ -100,14 +105,40 @@ def open_loaders(text: str, normalisation: Normalisation, seed: int) -> Loaders:
     )
 
 
+def _read(text: str, loader: Any) -> Iterator[Any]:
+    """Yield what a loader of FILE.py:FUNCTION yields.
+
+    Raises:
+        InputError: the user's code raised something.
+    """
+    try:
+        yield from loader
+    except Exception as error:
+        raise InputError(
+            f"{told(Path(text.rpartition(':')[0]), error)}, while batches of {text} were read",
+            remedy="mend the loader, or what it reads",
+        ) from error
+
+
+def _is_sized(loader: Any) -> bool:
+    try:
+        return len(loader) >= 0 and hasattr(loader, "__iter__")
+    except Exception:  # a DataLoader asks its dataset
+        return False
+
+
 def _size(loader: Any, batch_size: int) -> int:
     """Return the images in a loader: exactly where it names its dataset, else as if all batches were like the first."""
-    dataset = getattr(loader, "dataset", None)
-    return len(dataset) if dataset is not None else len(loader) * batch_size
+    dataset: Any = getattr(loader, "dataset", None)
+    return len(dataset) if hasattr(dataset, "__len__") else len(loader) * batch_size
 
 
-def _checked_batch(text: str, batch: Any) -> Batch:
-    """Return `batch` if it is (float images (N, C, H, W), int64 labels (N,)); else say what it is."""
+def _checked_batch(text: str, batch: Any, input_shape: Sequence[int]) -> Batch:
+    """Return `batch` if it is (float32 images (N, C, H, W) of the network's input, int64 labels (N,)).
+
+    Raises:
+        InputError: it is something else.
+    """
     if batch is None:
         raise InputError(f"{text} returned a loader without a batch", remedy="return two loaders that hold images")
     if (
@@ -117,9 +148,16 @@ def _checked_batch(text: str, batch: Any) -> Batch:
     ):
         raise InputError(f"{text} has a batch that is no pair of tensors", remedy="yield (images, labels)")
     images, labels = batch
-    if not images.is_floating_point() or labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+    if images.dtype != torch.float32 or labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise InputError(
             f"{text} has a batch of {images.dtype} {tuple(images.shape)} and {labels.dtype} {tuple(labels.shape)}",
             remedy="yield float32 images (N, C, H, W) and int64 labels (N,)",
+        )
+    if images.shape[1:] != tuple(input_shape[1:]):
+        seen, wanted = format_shape(images.shape), format_shape(input_shape)
+        fitting = format_shape((1, *images.shape[1:]))
+        raise InputError(
+            f"{text} has a batch of {seen} and the network's input is {wanted}",
+            remedy=f"if the network takes it, give --input {fitting}; or resize the images",
         )
     return images, labels

@@ -18,9 +18,6 @@ Up to here accuracy is the judge; above it, outputs have little to do with the n
 ONNX_TOLERANCE = 1e-4
 """The same for the ONNX model on ONNX Runtime in float32."""
 
-SLIM_TOLERANCE = 1e-4
-"""The same for the compact network against the masked one in torch."""
-
 
 def largest_difference(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
     """Return max |found - expected| / max |expected| over all outputs; infinite where a shape or a value is off."""

@@ -44,18 +44,37 @@ def main(bundle: Path, words: Sequence[str]) -> int:
     parser.add_argument("--force", action="store_true", help="replace what is in FILE")
     given = parser.parse_args(words)
     try:
-        if given.out.exists() and not given.force:
-            raise InputError(f"{given.out} exists already", remedy="--force replaces it, --out FILE goes elsewhere")
+        _check_out(given.out, force=given.force)
         manifest = read_manifest(bundle)
         checked = check(bundle, manifest)
         write_json(given.out, VERDICT, checked)
     except EdgePruneError as error:
         print(f"error: {error.message}; {error.remedy}", file=sys.stderr)  # noqa: T201
         return error.exit_code
+    except OSError as error:
+        remedy = "make room or change permissions, or name another file with --out FILE"
+        print(f"error: {error}; {remedy}", file=sys.stderr)  # noqa: T201
+        return InputError.exit_code
     verdict = verdict_of(checked, manifest)
     print("\n".join(_lines(checked, verdict)))  # noqa: T201
     print(f"Written to {given.out}; take it back with: edgeprune verify BUNDLE --import FILE")  # noqa: T201
     return verdict.exit_code
+
+
+def _check_out(out: Path, *, force: bool) -> None:
+    """Refuse a file that can't be written, before minutes are spent on what goes into it.
+
+    Raises:
+        InputError: it is there already, or is a folder.
+        OSError: its folder can't be written to.
+    """
+    if out.is_dir():
+        raise InputError(f"{out} is a folder", remedy="name a file with --out FILE")
+    if out.exists() and not force:
+        raise InputError(f"{out} exists already", remedy="--force replaces it, --out FILE goes elsewhere")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Tried, not asked: a read-only file system says nothing in its permissions.
+    tempfile.TemporaryFile(dir=str(out.parent)).close()
 
 
 def check(bundle: Path, manifest: Mapping[str, Any]) -> Json:
@@ -141,16 +160,20 @@ def verdict_of(checked: Mapping[str, Any], manifest: Mapping[str, Any]) -> Verdi
 def _built(bundle: Path, arguments: Json, folder: Path) -> Dict[str, str]:
     """Build the engine into the bundle, beside those of other devices; return its files' hashes.
 
-    What is compared and measured afterwards, in this process, is that engine.
+    What is compared and measured afterwards, in this process, is that engine. It is not kept where the bundle can't be
+    written to.
     """
     out = folder / "engine"
     out.mkdir()
     hashes = {}
     for name in worker.build(arguments, {"model": bundle / "model.onnx"}, out)["files"]:
         hashes[name] = file_digest(out / name)
-        if not (bundle / "engine" / name).exists():
-            (bundle / "engine").mkdir(exist_ok=True)
-            shutil.copyfile(str(out / name), str(bundle / "engine" / name))
+        try:
+            if not (bundle / "engine" / name).exists():
+                (bundle / "engine").mkdir(exist_ok=True)
+                shutil.copyfile(str(out / name), str(bundle / "engine" / name))
+        except OSError as error:
+            print(f"note: the engine is not kept: {error}", file=sys.stderr)  # noqa: T201
     return hashes
 
 

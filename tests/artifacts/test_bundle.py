@@ -58,6 +58,21 @@ def test_a_changed_file_is_named(tmp_path: Path) -> None:
         contents.read_manifest(tmp_path)
 
 
+def test_a_page_that_is_missing_can_be_drawn_again_and_one_that_was_changed_is_refused(tmp_path: Path) -> None:
+    for name in ("model.onnx", "report.html", "plan.json"):
+        (tmp_path / name).write_text(name)
+    contents.write_manifest(tmp_path, {"result": {}})
+    (tmp_path / "report.html").unlink()
+    assert "report.html" in contents.read_manifest(tmp_path)["files"]
+    (tmp_path / "report.html").write_text("better numbers")
+    with pytest.raises(InputError, match=r"report\.html was changed"):
+        contents.read_manifest(tmp_path)
+    (tmp_path / "report.html").unlink()
+    (tmp_path / "plan.json").unlink()
+    with pytest.raises(InputError, match=r"plan\.json is missing"):
+        contents.read_manifest(tmp_path)
+
+
 def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a bundle"):
         contents.read_manifest(tmp_path)

@@ -1,3 +1,4 @@
+import copy
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,16 @@ def number():
 
 def fails():
     raise RuntimeError("no such layer")
+
+def classifier():
+    return nn.Sequential(small(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+class Parts(nn.Module):
+    def forward(self, x):
+        return x, x.mean((2, 3))
+
+def parts():
+    return nn.Sequential(small(), Parts())
 """
 SHAPE = (1, 3, 8, 8)
 
@@ -151,8 +162,18 @@ def test_a_part_of_a_network(path: Path) -> None:
 def test_a_part_of_a_network_from_python() -> None:
     whole = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 1))
     subject = python_subject(whole, torch.randn(SHAPE), None, "1")
-    assert subject.model is whole[1]
+    assert torch.equal(subject.model.state_dict()["weight"], whole[1].weight)
     assert (subject.name, subject.example_inputs[0].shape, subject.input_shape) == ("Sequential.1", (1, 4, 6, 6), SHAPE)
+
+
+def test_networks_of_the_same_weights_and_another_structure_differ() -> None:
+    weights = nn.Conv2d(3, 4, 3).state_dict()
+    digests = []
+    for stride in (1, 1, 2):
+        network = nn.Conv2d(3, 4, 3, stride=stride)
+        network.load_state_dict(weights)
+        digests.append(python_subject(network, torch.zeros(SHAPE), None).digest)
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_a_part_is_not_trained_on_the_networks_data(path: Path, tmp_path: Path) -> None:
@@ -167,7 +188,7 @@ def images(folder: Path, height: int, width: int, classes: int) -> str:
 
 
 def test_the_data_tell_the_input_where_nobody_else_does(path: Path, tmp_path: Path) -> None:
-    subject = load_subject(f"{path}:small", data=images(tmp_path, 9, 12, 2))
+    subject = load_subject(f"{path}:classifier", data=images(tmp_path, 9, 12, 2))
     assert subject.input_shape == (1, 3, 9, 12)
     with pytest.raises(InputError, match=r"input shape of .* is not known"):
         load_subject(f"{path}:small", data=str(path.parent))
@@ -185,22 +206,72 @@ def test_more_classes_than_outputs_are_told_before_anything_is_measured(path: Pa
         python_subject(network, torch.zeros(1, 3, 3, 3), images(tmp_path, 3, 3, 5))
 
 
+@pytest.mark.parametrize(
+    ("function", "seen"),
+    [("small", r"a tensor \(1, 4, 6, 6\)"), ("parts", "a tuple")],
+)
+def test_data_are_for_classifiers(path: Path, tmp_path: Path, function: str, seen: str) -> None:
+    with pytest.raises(InputError, match=rf"{function} returned {seen}, and accuracy needs one tensor \(N, classes\)"):
+        load_subject(f"{path}:{function}", data=images(tmp_path, 8, 8, 2))
+    assert load_subject(f"{path}:{function}", input_shape=SHAPE).data is None
+
+
+def test_data_are_images_alone(tmp_path: Path) -> None:
+    inputs = (torch.zeros(1, 3, 8, 8), torch.zeros(1, 2))
+    with pytest.raises(InputError, match="Identity takes 2 inputs, and data are images alone"):
+        python_subject(nn.Identity(), inputs, images(tmp_path, 8, 8, 2))
+
+
+def test_python_objects_are_copied_and_left_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).double().train()
+    x = torch.ones(SHAPE, dtype=torch.float64)
+    before = copy.deepcopy(model.state_dict())
+    subject = python_subject(model, (x, torch.tensor([3])), None)
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not any(module.training for module in subject.model.modules())
+    assert {tensor.dtype for tensor in subject.model.parameters()} == {torch.float32}
+    assert [one.dtype for one in subject.example_inputs] == [torch.float32, torch.int64]
+    subject.model[0].weight.data.zero_()
+    subject.example_inputs[0].zero_()
+    assert model[0].weight.abs().sum() > 0
+    assert x.sum() == 3 * 8 * 8
+
+
+def test_named_data_of_a_python_object_are_normalised_as_asked(tmp_path: Path) -> None:
+    model, x = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), torch.zeros(SHAPE)
+    data = images(tmp_path, 8, 8, 2)
+    subject = python_subject(model, x, data, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    assert subject.data is not None
+    # Black pixels: (0 / 255 - 0.5) / 0.25
+    assert next(iter(subject.data.val_batches(2)))[0].unique().tolist() == [-2.0]
+    assert (subject.source()["mean"], subject.source()["std"]) == ([0.5] * 3, [0.25] * 3)
+    with pytest.raises(InputError, match="the images of ImageArrays are numbers already"):
+        python_subject(model, x, subject.data, mean=(0.5, 0.5, 0.5))
+
+
+def test_an_input_that_memory_cannot_hold(path: Path) -> None:
+    for shape in ((1, 3, 10**7, 10**7), (1, 3, 10**10, 10**10), (1, 3, 10**30, 1)):
+        with pytest.raises(InputError, match=f"an input of 1x3x{shape[2]}x.* does not fit into memory"):
+            load_source(f"{path}:small", input_shape=shape)
+
+
 def test_what_was_made_with_a_normalisation_keeps_it(path: Path, tmp_path: Path) -> None:
     """Also where the network it was made from brings another one, as the demo does."""
     images, labels = np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2, np.int64)
     np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_val=images, y_val=labels)
     given: dict[str, Any] = {"data": str(tmp_path / "data.npz"), "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
-    first = load_subject(f"{path}:small", input_shape=SHAPE, **given)
+    first = load_subject(f"{path}:classifier", input_shape=SHAPE, **given)
     made = tmp_path / "made"
     write_network(made, first.model, Cuts(), None)
     (made / "model.onnx").write_bytes(b"")
     write_manifest(made, {"source": first.source()})
-    second = load_subject(f"{path}:small", weights=made, data=given["data"])
+    second = load_subject(f"{path}:classifier", weights=made, data=given["data"])
     assert (
         second.source()
         == first.source()
         == {
-            "model": f"{path}:small",
+            "model": f"{path}:classifier",
             "submodule": "",
             "input": "1x3x8x8",
             "data": given["data"],

@@ -50,6 +50,19 @@ def test_what_would_only_fail_again_leaves_nothing_behind(tmp_path: Path, error:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("error", [BudgetError, InputError, OSError])
+def test_what_was_done_is_kept_whatever_ended_the_run(tmp_path: Path, error: type[Exception]) -> None:
+    step, training = (Workspace(tmp_path / name, JOB) for name in ("step", "training"))
+    step.once("step", lambda: {"n": 1})
+    training.path("training.ckpt").write_bytes(b"epoch 150")
+    for work in (step, training):
+        with pytest.raises(error), work:
+            raise error("no")
+    assert Workspace.left(tmp_path / "step", "step") == {"n": 1}
+    resumed = Workspace(tmp_path / "training", JOB, resume=True)
+    assert resumed.path("training.ckpt").read_bytes() == b"epoch 150"
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MissingError])
 def test_what_may_go_on_later_is_kept(tmp_path: Path, error: type[BaseException]) -> None:
     with pytest.raises(error), Workspace(tmp_path / "out", JOB):

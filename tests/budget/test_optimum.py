@@ -120,10 +120,32 @@ def test_inflows_and_groups_that_others_empty(seed: int, share: float) -> None:
 
 
 def test_a_search_that_ends_without_an_answer_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeprune.budget.optimum.TIME_LIMIT_S", 0.0)
-    one = ring(0)
-    with pytest.raises(BudgetError, match="none ruled out"):
-        least(one.problem, one.objective, [Limit(one.cost.each, float(one.costs.min()) - 0.5)])
+    # 1 is the solver's time limit, 4 an error of its own; either way all was to be looked through at once, or in parts.
+    for status, limits in itertools.product((1, 4), ([0.5], [-0.5])):
+        ended = scipy.optimize.OptimizeResult(x=None, status=status)
+        monkeypatch.setattr("edgeprune.budget.optimum.milp", lambda *_, ended=ended, **__: ended)
+        one = ring(0)
+        with pytest.raises(BudgetError, match="ended after 0 s with no widths within the budget, and none ruled out"):
+            least(one.problem, one.objective, [Limit(one.cost.each, float(one.costs.min()) + most) for most in limits])
+
+
+def test_what_was_not_ruled_out_is_looked_through_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The solver gives up once, over some of the choices: the best plan may be made of these alone."""
+    gave_up: list[int] = []
+
+    def milp(objective: np.ndarray, **options: Any) -> scipy.optimize.OptimizeResult:
+        if not gave_up:
+            gave_up.append(len(objective))
+            return scipy.optimize.OptimizeResult(x=None, status=4)
+        return scipy.optimize.milp(objective, **options)
+
+    one = ring(5)
+    budget = float(np.quantile(one.costs, 0.02))
+    monkeypatch.setattr("edgeprune.budget.optimum.milp", milp)
+    found = least(one.problem, one.objective, [Limit(one.cost.each, budget)])
+    assert found is not None
+    assert gave_up[0] < len(one.objective)
+    assert one.objective @ found.variables == pytest.approx(one.best(budget), rel=GAP)
 
 
 def test_there_are_none_under_the_least() -> None:

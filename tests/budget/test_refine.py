@@ -21,7 +21,7 @@ from edgeprune.graph.trace import trace
 from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.profile import fill
 from edgeprune.latency.store import TableStore
-from tests.simulated import SimulatedBench, Wide, measurement
+from tests.simulated import FIXED_US, SimulatedBench, Wide, measurement, node_times
 
 
 class Biased(SimulatedBench):
@@ -81,6 +81,37 @@ def test_a_miss_is_corrected(blueprint: Blueprint, choice: Choice, tmp_path: Pat
     found = refined(blueprint, choice, tmp_path, Biased(), 0.6)
     assert found.chosen is not None
     assert found.chosen.measured_ms <= 0.6 * found.table.dense.engine_ms
+
+
+class Drifting(SimulatedBench):
+    """A device on which every session is 10 % slower than the one before."""
+
+    sessions = 0
+
+    def layers(self, models: Mapping[str, bytes], *options: Any, **more: Any) -> dict[str, LayerTimes]:
+        self.sessions += 1
+        return {
+            name: LayerTimes(found.rows, measurement(found.engine.median_ms * 1.1**self.sessions))
+            for name, found in super().layers(models, *options, **more).items()
+        }
+
+
+def test_what_is_kept_of_a_network_is_of_one_latency(blueprint: Blueprint, choice: Choice, tmp_path: Path) -> None:
+    store = TableStore(tmp_path)
+    table = fill(blueprint, SimulatedBench(), store)  # type: ignore[arg-type]
+    state = _State(table, blueprint, Drifting(), store)  # type: ignore[arg-type]
+    plan = choice.plan({group.name: max(1, group.channels // 2) for group in blueprint.graph})
+    dense_ms = table.dense.engine_ms
+    for _ in range(2):
+        state.measure(plan, search(choice, table).fastest(), dense_ms)
+    kept = state.table.records[-1]
+    ms = FIXED_US / 1000 + sum(time.us for time in node_times(blueprint.at(plan))) / 1000
+    # The second session's 1.21 and the first one's 1.1 of the formula's time, on average.
+    assert kept.engine_ms == pytest.approx(ms * (1.1 * 1.21) ** 0.5, rel=1e-3)
+    assert (kept.p90_ms, kept.min_ms) == pytest.approx((kept.engine_ms, kept.engine_ms))
+    assert kept.samples_ms == pytest.approx((kept.engine_ms,))
+    assert kept.layers_us + kept.inserted_us == pytest.approx(kept.engine_ms * 1000)
+    assert kept.settled
 
 
 def test_the_same_table_gives_the_same_plan(blueprint: Blueprint, choice: Choice, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from edgeprune.budget.optimum import least
 from edgeprune.budget.problem import Problem, formulate, formulate_macs
 from edgeprune.budget.solve import LATENCY, floor, solve
 from edgeprune.errors import BudgetError
@@ -179,7 +180,26 @@ def test_macs_and_parameters_are_those_of_the_network(network: type[nn.Module]) 
         assert found.cost_us == pytest.approx(graph.macs(found.widths))
         assert graph.macs(found.widths) <= share * graph.macs()
         assert graph.params(found.widths) <= 0.8 * graph.params()
-        assert problem.value_of(found.widths) == pytest.approx(found.value)
+        assert worth(values, found.widths) == pytest.approx(found.value)
+
+
+def test_a_plan_is_not_lost_where_what_binds_is_not_known_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Costs(rows_of(GRAPH), dict.fromkeys(("a", "b", "c", "last"), np.array([1.0, 2.0, 0.5])))
+    values = {name: np.arange(5.0) for name in NAMES}
+    problem = programme(table, values, {"--max-params": GRAPH.params(DENSE)})
+    known = solve(problem, 40.0)
+    assert known.binding == (LATENCY,)
+    asked: list[object] = []
+
+    def least_once(*arguments: Any) -> Any:
+        asked.append(arguments)
+        if len(asked) > 1:
+            raise BudgetError("no time")
+        return least(*arguments)
+
+    monkeypatch.setattr("edgeprune.budget.solve.least", least_once)
+    found = solve(problem, 40.0)
+    assert (found.widths, found.binding, len(asked)) == (known.widths, (), 3)
 
 
 def test_the_cost_of_a_plan_is_that_of_its_layers() -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from edgeprune.cli.config import Config, defaults, read_config
+from edgeprune.cli.doctor import DoctorOptions
 from edgeprune.cli.export import ExportOptions
 from edgeprune.cli.main import run
+from edgeprune.cli.profile import ProfileOptions
 from edgeprune.cli.targets import TargetsOptions
 from edgeprune.errors import InputError
 from tests.cli.fakes import FakePipeline
@@ -61,6 +63,54 @@ def test_each_value_is_shown_with_its_origin(
     assert shown["force"] == "false default"
 
 
+def test_a_file_s_option_that_a_verb_has_no_use_for_is_left_out(
+    pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "edgeprune.toml").write_text(
+        'model = "demo"\nmethod = "rni"\nlatency = "60%"\ntarget = "openvino"\nthreads = 2\nshift = 3\nout = "runs/x"\n'
+    )
+    assert run(["train"]) == 0
+    assert run(["train", "--method", "lapp"]) == 0
+    assert run(["train", "--method", "lapp", "--macs", "40%"]) == 0
+    jobs = [arguments[0] for _, arguments in pipeline.calls]
+    assert [(job.shift, str(job.latency), job.target, job.threads) for job in jobs] == [
+        (3.0, "None", None, None),
+        (None, "60%", "openvino", 2),
+        (None, "None", None, None),
+    ]
+    assert run(["train", "--latency", "50%"]) == 2
+    assert "--latency was given, which rni does not have" in capsys.readouterr().err
+    assert run(["train", "--show-config", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["options"]
+    assert shown["latency"] == {"value": None, "origin": "default"}
+    assert shown["shift"] == {"value": 3.0, "origin": "edgeprune.toml"}
+
+
+def test_a_bundle_s_folder_is_not_where_a_page_or_another_bundle_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "edgeprune.toml").write_text('out = "runs/x"\n')
+    for verb, folder in (("report", None), ("replay", None), ("export", "runs/x")):
+        assert run([verb, "--show-config", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["options"]["out"]["value"] == folder
+
+
+def test_of_two_that_exclude_each_other_the_one_that_was_typed_counts(pipeline: FakePipeline, tmp_path: Path) -> None:
+    (tmp_path / "edgeprune.toml").write_text(FILE)
+    assert run(["export", "--resume"]) == 0
+    job = pipeline.calls[0][1][0]
+    assert (job.resume, job.force) == (True, False)
+
+
+def test_of_several_devices_a_verb_for_one_takes_the_first(pipeline: FakePipeline, tmp_path: Path) -> None:
+    file = tmp_path / "edgeprune.toml"
+    file.write_text('device = ["ssh://me@one", "ssh://me@two"]\ntarget = "openvino"\nmodel = "demo"\n')
+    given = defaults(read_config(tmp_path), {"profile": ProfileOptions, "doctor": DoctorOptions})
+    assert given["profile"]["device"] == ["ssh://me@one", "ssh://me@two"]
+    assert given["doctor"]["device"] == "ssh://me@one"
+
+
 def test_its_own_file_hides_the_shared_one(tmp_path: Path) -> None:
     assert read_config(tmp_path) == Config()
     (tmp_path / "pyproject.toml").write_text("[tool.other]\nx = 1\n")
@@ -85,6 +135,7 @@ def test_a_key_counts_for_every_verb_that_has_it() -> None:
         ("force", "yes", "true or false"),
         ("threads", True, "no value"),
         ("threads", {"a": 1}, "no value"),
+        ("device", [], "names nothing"),
     ],
 )
 def test_what_is_no_option_is_refused(key: str, value: object, said: str) -> None:

@@ -84,14 +84,18 @@ def other_programs(scene: Scene) -> None:
     scene.patch.setattr(waiting, "PATIENCE_S", 0.0)
 
 
-def nobody_answers(scene: Scene) -> None:
-    """An ssh client that can't connect."""
-    client = scene.folder / "bin" / "ssh"
-    client.parent.mkdir()
-    client.write_text("#!/bin/sh\necho 'ssh: connect to host board port 22: Connection refused' >&2\nexit 255\n")
-    client.chmod(0o755)
-    scene.patch.setenv("PATH", str(client.parent), prepend=":")
-    scene.patch.setattr(SshDevice, "pauses_s", (0.0,))
+def over_ssh(said: str, code: int) -> Callable[[Scene], None]:
+    """An ssh client that says something and ends with a code: 255 where it is its own."""
+
+    def arrange(scene: Scene) -> None:
+        client = scene.folder / "bin" / "ssh"
+        client.parent.mkdir()
+        client.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit {code}\n")
+        client.chmod(0o755)
+        scene.patch.setenv("PATH", str(client.parent), prepend=":")
+        scene.patch.setattr(SshDevice, "pauses_s", (0.0,))
+
+    return arrange
 
 
 def slower_than_predicted(scene: Scene) -> None:
@@ -140,6 +144,7 @@ class Case:
         remedy: what is said to do next.
         arranged: what is made of the scene before.
         measured: what was timed on the way is kept in the table.
+        done: what was done on the way is kept for --resume.
     """
 
     error: type[EdgePruneError]
@@ -148,6 +153,7 @@ class Case:
     remedy: str
     arranged: Callable[[Scene], None] = nothing
     measured: bool = False
+    done: bool = False
 
 
 CASES = (
@@ -164,20 +170,35 @@ CASES = (
         "the loss is nan in epoch 2, step 1, with a learning rate of at most 1e+30",
         "lower the learning rate",
         labels_of_its_own,
+        done=True,
     ),
     Case(errors.InputError, TRAIN, "images.npz does not exist", "name a folder with train/ and val/"),
     Case(
-        errors.MissingError,
+        errors.UnreachableError,
         ("export", "demo", "--target", "jetson", "--latency", "5ms"),
         "no NVIDIA Jetson with TensorRT is reachable from here: a board that answers on ssh",
         "edgeprune doctor --target jetson",
     ),
     Case(
-        errors.DeviceError,
+        errors.UnreachableError,
         ("doctor", "--device", "ssh://me@board"),
         "ssh://me@board cannot be reached: ssh: connect to host board port 22: Connection refused",
         "check the address, and that the device is on: ssh",
-        nobody_answers,
+        over_ssh("ssh: connect to host board port 22: Connection refused", 255),
+    ),
+    Case(
+        errors.MissingError,
+        ("doctor", "--device", "ssh://me@board"),
+        "ssh://me@board accepts none of your keys: me@board: Permission denied (publickey).",
+        "ssh-copy-id",
+        over_ssh("me@board: Permission denied (publickey).", 255),
+    ),
+    Case(
+        errors.DeviceError,
+        ("doctor", "--device", "ssh://me@board"),
+        "the agent on ssh://me@board did not start (code 1): Illegal instruction",
+        "run the same with --debug",
+        over_ssh("Illegal instruction", 1),
     ),
     Case(errors.BudgetError, (*EXPORT, "1%"), "is under the floor: the fastest plan takes", "--latency"),
     Case(
@@ -187,6 +208,7 @@ CASES = (
         "allow more time, or more --rounds",
         slower_than_predicted,
         measured=True,
+        done=True,
     ),
     Case(
         errors.NumericsError,
@@ -194,6 +216,7 @@ CASES = (
         "the compact network differs from the masked one by",
         "with --lock",
         no_rounding_is_forgiven,
+        done=True,
     ),
     Case(errors.TableError, (*EXPORT, "50%"), "a test made it busy", "edgeprune doctor", other_programs),
     Case(
@@ -225,7 +248,9 @@ def test_what_ends_without_a_result(case: Case, scene: Scene, capsys: pytest.Cap
     if case.measured:
         assert all(path.read_bytes().startswith(content) for path, content in tables.items())
         before, after = ({name: was for name, was in one.items() if "tables/" not in name} for one in (before, after))
-    assert after == before
+    kept = {name for name in after if name.startswith(".new.partial")}
+    assert bool(kept) == case.done
+    assert {name: was for name, was in after.items() if name not in kept} == before
 
 
 def test_every_class_is_provoked() -> None:

@@ -19,6 +19,31 @@ def test_one_call_with_the_job(pipeline: FakePipeline) -> None:
     assert job == Job("demo", "openvino", LatencyBudget(fraction=0.6), out=Path("runs/demo-openvino"))
 
 
+@pytest.mark.parametrize("verb", ["export", "plan"])
+@pytest.mark.parametrize(
+    ("model", "warned"),
+    [
+        (["torchvision:resnet18"], 1),
+        (["timm:resnet18"], 1),
+        (["torchvision:resnet18", "--weights", "w.pt"], 0),
+        (["demo"], 0),
+    ],
+)
+def test_random_weights_are_warned_about_once(
+    pipeline: FakePipeline,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    verb: str,
+    model: list[str],
+    warned: int,
+) -> None:
+    (tmp_path / "w.pt").touch()
+    run([verb, *model, "--target", "openvino", "--latency", "60%"])
+    err = " ".join(capsys.readouterr().err.split())
+    assert err.count(f"Warning: the weights of {model[0]} are random.") == warned
+    assert err.count("pass --weights FILE") == warned
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -39,6 +64,7 @@ def test_bad_input_is_refused_before_anything_is_started(
     pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "manifest.json").touch()
     assert run(arguments) == 2
     err = capsys.readouterr().err
     assert said in err

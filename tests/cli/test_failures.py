@@ -28,3 +28,7 @@ def test_other_errors_of_the_system_are_bugs() -> None:
 )
 def test_how_an_interrupted_run_is_taken_up(arguments: list[str], said: str) -> None:
     assert continue_with(arguments) == said
+
+
+def test_a_run_of_which_nothing_is_left_is_started_again_as_it_was() -> None:
+    assert continue_with(["train", "demo", "--force"], resumable=False) == "run it again: edgeprune train demo --force"

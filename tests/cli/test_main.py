@@ -76,10 +76,13 @@ def test_an_interrupted_export_says_how_to_go_on(
     pipeline: FakePipeline, capsys: pytest.CaptureFixture[str], error: BaseException
 ) -> None:
     pipeline.answer = lambda: raising(error)
+    command = "edgeprune export demo --target openvino --latency 60% --out 'my runs'"
     assert run([*EXPORT, "--out", "my runs", "--force"]) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == (
-        "interrupted; continue with: edgeprune export demo --target openvino --latency 60% --out 'my runs' --resume"
-    )
+    assert capsys.readouterr().err.splitlines()[-1] == f"interrupted; run it again: {command} --force"
+    Path(".my runs.partial").mkdir()
+    Path(".my runs.partial/job.json").touch()
+    assert run([*EXPORT, "--out", "my runs", "--force"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == f"interrupted; continue with: {command} --resume"
 
 
 @pytest.mark.parametrize(

@@ -43,10 +43,11 @@ def test_a_page_goes_where_it_is_asked_for(folder: Path, capsys: pytest.CaptureF
 
 def test_a_bundle_without_a_page_gets_one_that_its_manifest_lists(folder: Path) -> None:
     content = Path("60/report.html").read_bytes()
+    Path("60/report.html").unlink()
+    assert run(["diff", "60", "40"]) == 0, "the manifest lists a page that is not there"
     manifest = json.loads(Path("60/manifest.json").read_text())
     del manifest["files"]["report.html"]
     Path("60/manifest.json").write_text(json.dumps(manifest))
-    Path("60/report.html").unlink()
     assert run(["report", "60"]) == 0
     assert Path("60/report.html").read_bytes() == content
     assert "report.html" in read_manifest(Path("60"))["files"]

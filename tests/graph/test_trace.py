@@ -195,6 +195,7 @@ def test_lock_patterns():
     assert list(described(nets.Residual(), lock=("one",))) == ["two.0"]  # one.3 makes the stream too
     assert list(described(nets.Residual(), lock=("*.0",))) == []
     assert list(described(nets.Residual(), lock=("two.3",))) == ["one.0", "two.0"]
+    assert list(described(nets.Residual(), lock="one")) == ["two.0"]
     graph = trace(nets.Residual(), PIXELS, lock=("one.0",))
     assert ("locked by 'one.0'", 4) in [(one.reason, one.channels) for one in graph.locked]
     assert graph.axis("one.3.weight", 1).parts == {}

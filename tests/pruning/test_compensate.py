@@ -54,6 +54,25 @@ def test_a_convolution_passes_its_mean_to_the_batchnorm_behind() -> None:
     assert torch.allclose(small(images), model(images), atol=0.05)
 
 
+def pointwise(layer: nn.Module, weight: list[list[float]]) -> nn.Module:
+    """Return a layer with this weight at its one kernel position; rows are the weight's first dimension."""
+    layer.weight.data = torch.tensor(weight)[:, :, None, None]
+    return layer
+
+
+def test_what_a_transposed_convolution_lost_is_made_up_for_behind_it() -> None:
+    # The hidden channels are h and 2 h, transposed h + 2 h and 2 h, and what is read is 5 h. Without the second hidden
+    # channel the transposed ones are h and 0: what reads them can but take 5 of the first.
+    model = nn.Sequential(
+        pointwise(nn.Conv2d(1, 2, 1, bias=False), [[1.0], [2.0]]),
+        pointwise(nn.ConvTranspose2d(2, 2, 1, bias=False), [[1.0, 0.0], [1.0, 1.0]]),
+        pointwise(nn.Conv2d(2, 1, 1, bias=False), [[1.0, 1.0]]),
+    ).eval()
+    small = cut(model, torch.zeros(1, 1, 4, 4), {"0": [0]}, [torch.randn(64, 1, 4, 4)])
+    assert small[1].weight.flatten().tolist() == [1.0, 0.0]
+    assert small[2].weight.flatten().tolist() == pytest.approx([5.0, 1.0], abs=0.02)
+
+
 class Concatenated(nn.Module):
     """Two branches into one 3x3 convolution."""
 

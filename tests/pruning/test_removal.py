@@ -181,6 +181,39 @@ def test_compensation_gives_the_mean_of_what_the_branch_was():
     assert torch.allclose(small.two.bias, seen[0].mean((0, 2, 3)), atol=1e-5)
 
 
+class Upwards(nn.Module):
+    """A residual branch that ends in a transposed convolution, of more inputs than outputs."""
+
+    def __init__(self, groups: int, bias: bool) -> None:
+        super().__init__()
+        self.stem, self.one = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 12, 1)
+        self.up = nn.ConvTranspose2d(12, 8, 3, padding=1, groups=groups, bias=bias)
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(x + self.up(self.one(x).relu()))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("groups", "stem", "left"),
+    [
+        (1, [0, 3, 5], [0, 3, 5]),
+        # Each of the stem's channels is one output of either group: the second one's are 4 further.
+        (2, [1, 3], [1, 3, 5, 7]),
+    ],
+)
+def test_compensation_gives_the_mean_of_what_a_transposed_branch_was(groups, stem, left, bias):
+    model = enlivened(Upwards(groups, bias).eval(), seed=0)
+    plan = WidthPlan(trace(model, PIXELS), {"one": [], "stem": stem})
+    small = slim(model, plan)
+    images = [torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(1))]
+    wanted = model.up(model.one(model.stem(images[0])).relu()).mean((0, 2, 3))[left]
+    compensate(small, model, plan, images)
+    assert torch.allclose(small.up.bias, wanted, atol=1e-5)
+
+
 def test_a_branch_whose_code_breaks_without_it_stays_but_can_be_cut():
     class Picky(nets.Residual):
         def forward(self, x: Tensor) -> Tensor:

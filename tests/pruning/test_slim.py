@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 from edgeprune.errors import InputError, NumericsError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
-from edgeprune.pruning.slim import cut, flat_tensors, masked, relative_error, slim, slim_error
+from edgeprune.pruning.slim import checked, cut, flat_tensors, masked, relative_error, slim, slim_error
 from tests import nets
 
 PIXELS = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -55,6 +55,16 @@ def test_compact_equals_masked_on_random_plans(name, data):
     small = slim(model, plan, check=False)
     assert slim_error(model, plan, small) < 1e-5
     assert plan.params == sum(tensor.numel() for tensor in (*small.parameters(), *small.buffers()) if tensor.ndim)
+
+
+def test_what_is_checked_is_told_and_what_differs_is_refused():
+    model, plan = NETWORKS["Residual"], half(GRAPHS["Residual"])
+    small = slim(model, plan, check=False)
+    assert checked(model, plan, small) == slim_error(model, plan, small) < 1e-5
+    with torch.no_grad():
+        small.fc.bias += 1.0
+    with pytest.raises(NumericsError, match="differs from the masked one by"):
+        checked(model, plan, small)
 
 
 def test_the_original_is_left_alone():

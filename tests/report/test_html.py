@@ -164,6 +164,12 @@ def test_an_unverified_result_says_so_first(bundle: Path, tmp_path: Path) -> Non
     assert " measured, within" not in said
 
 
+def test_the_band_of_the_prediction_is_shown_where_there_is_one(bundle: Path, tmp_path: Path) -> None:
+    folder = changed(bundle, tmp_path / "b", band_ms=[0.011, 0.0125])
+    numbers = {one.place: one.text for one in Page(page(folder)).numbers}
+    assert [numbers[f"manifest.json#/result/band_ms/{at}"] for at in (0, 1)] == ["11 us", "12.5 us"]
+
+
 def test_accuracy_is_said_where_it_was_measured(bundle: Path, tmp_path: Path) -> None:
     assert "accuracy" not in Page((bundle / "report.html").read_text()).said("verdict")
     folder = changed(bundle, tmp_path / "b", accuracy={"dense": 0.93, "pruned": 0.92, "engine": 0.915})

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import io
 import re
+import time
 
 import pytest
 from rich.console import Console
 from rich.progress import Progress as Bars
 
-from edgeprune.report.terminal import SIGN_OF_LIFE_S, LineProgress, LiveProgress, terminal_progress
+from edgeprune.report.terminal import SIGN_OF_LIFE_S, LineProgress, LiveProgress, _lines, terminal_progress
 
 
 class Clock:
@@ -67,6 +68,35 @@ def test_a_long_step_gives_a_sign_of_life_now_and_then(stream: io.StringIO, cloc
             step.advance(note=f"loss {batch}")
     assert stream.getvalue() == (
         "train ...\n  train: 2 of 5; loss 1\n  train: 4 of 5; loss 3\ntrain: took 1 min 15 s\n"
+    )
+
+
+def test_a_long_step_that_counts_nothing_gives_a_sign_of_life(stream: io.StringIO, clock: Clock) -> None:
+    progress = LineProgress(stream, clock)
+    with progress.step("export"), progress.step("build"):
+        clock.now += SIGN_OF_LIFE_S - 1
+        progress.sign_of_life()
+        clock.now += 1
+        progress.sign_of_life()
+        progress.sign_of_life()
+        clock.now += SIGN_OF_LIFE_S
+        progress.sign_of_life()
+    assert stream.getvalue() == (
+        "export ...\nbuild ...\n  build: running for 30 s\n  build: running for 1 min 00 s\n"
+        "build: took 1 min 00 s\nexport: took 1 min 00 s\n"
+    )
+
+
+def test_the_signs_of_life_come_by_themselves(stream: io.StringIO) -> None:
+    with _lines(stream, period_s=0.02) as progress:
+        with progress.step("short"):
+            pass
+        with progress.step("build"):
+            until = time.monotonic() + 10
+            while "running" not in stream.getvalue() and time.monotonic() < until:
+                time.sleep(0.01)
+    assert re.fullmatch(
+        r"short \.\.\. took .*\nbuild \.\.\.\n(  build: running for .*\n)+build: took .*\n", stream.getvalue()
     )
 
 

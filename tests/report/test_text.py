@@ -57,6 +57,21 @@ def test_a_verification_compares_times_of_one_moment() -> None:
     ]
 
 
+def test_a_verification_on_a_busy_machine_was_measured_and_is_not_trusted() -> None:
+    latency = {"budget": 6.0, "dense": 10.0, "at_export": 5.7, "measured": 7.0, "p90": 7.5}
+    busy = ["7 ms was measured and is not to be trusted: others ran"]
+    said = sentence(schema="edgeprune.verify/1", status="unverified", latency_ms=latency, reasons=busy)
+    assert (
+        said
+        == "NOT VERIFIED: 7 ms measured for a budget of 6 ms.\n- 7 ms was measured and is not to be trusted: others ran"
+    )
+
+
+def test_a_prediction_is_shown_with_its_band() -> None:
+    assert "predicted 5.5 ms, measured" in shown(EXPORTED)
+    assert "predicted 5.5 ms (5.2 to 5.8 ms), measured" in shown({**EXPORTED, "band_ms": [5.2, 5.8]})
+
+
 def test_without_data_no_accuracy_is_shown() -> None:
     nothing = {"dense": None, "pruned": None, "engine": None}
     assert "ccuracy" not in shown({**EXPORTED, "accuracy": nothing})

@@ -144,6 +144,53 @@ def unlabelled():
 def bytes_in():
     batch = (torch.zeros(2, 1, 1, 1, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
     return [batch], [batch]
+
+def doubles():
+    batch = (torch.zeros(2, 1, 1, 1, dtype=torch.float64), torch.zeros(2, dtype=torch.int64))
+    return [batch], [batch]
+
+def larger():
+    batch = (torch.zeros(2, 1, 1, 2), torch.zeros(2, dtype=torch.int64))
+    return good()[0], [batch]
+
+class Broken(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, at):
+        raise ValueError(f"no image {at}")
+
+def broken():
+    return DataLoader(Broken(), batch_size=2), DataLoader(Broken(), batch_size=2)
+
+def broken_elsewhere():
+    loader = DataLoader(Broken(), batch_size=2, num_workers=1)
+    return loader, loader
+
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        yield torch.zeros(1, 1, 1), 0
+
+def streams():
+    return DataLoader(Stream()), DataLoader(Stream())
+
+class Fails:
+    def __init__(self, batches, after):
+        self.batches, self.after, self.read = batches, after, 0
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        for batch in self.batches:
+            self.read += 1
+            if self.read > self.after:
+                raise OSError("the disk is gone")
+            yield batch
+
+def fails_later():
+    train, val = good()
+    return Fails(list(train), 1), val
 """
 
 
@@ -172,11 +219,23 @@ def test_loaders_of_the_users_own(loaders: Path) -> None:
         ("empty", "loader without a batch"),
         ("unlabelled", "no pair of tensors"),
         ("bytes_in", "torch.uint8"),
+        ("doubles", "torch.float64"),
+        ("larger", r"own\.py:larger has a batch of 2x1x1x2 and the network's input is 1x1x1x1"),
+        ("streams", "returned a DataLoader, which has no length"),
+        ("broken", r"own\.py:39 raised ValueError: no image 0, while batches of .*own\.py:broken were read"),
+        ("broken_elsewhere", r"raised ValueError: no image 0, while batches of .*own\.py:broken_elsewhere"),
     ],
 )
 def test_loaders_that_do_not_fit_are_refused(loaders: Path, function: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         load_data(f"{loaders}:{function}", input_shape=(1, 1, 1, 1))
+
+
+def test_a_loader_that_fails_later_is_told_as_well(loaders: Path) -> None:
+    data = load_data(f"{loaders}:fails_later", input_shape=(1, 1, 1, 1))
+    for read in (lambda: data.calibration(5, seed=0), lambda: list(data.train_batches(4, 0, 0))):
+        with pytest.raises(InputError, match=r"own\.py:\d+ raised OSError: the disk is gone, while batches of .*later"):
+            read()
 
 
 def test_loaders_take_no_mean(loaders: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -72,7 +73,7 @@ def test_a_bundle_checks_itself_and_the_verdict_is_taken_back(
     bundle: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = bundle()
-    code = onboard.main(folder, ["--out", str(tmp_path / "verdict.json")])
+    assert onboard.main(folder, ["--out", str(tmp_path / "verdict.json")]) in (0, 8)  # 8 where this machine was busy
     printed = capsys.readouterr().out
     assert "onnxruntime" in printed
     written = json.loads((tmp_path / "verdict.json").read_text())
@@ -80,7 +81,8 @@ def test_a_bundle_checks_itself_and_the_verdict_is_taken_back(
     assert written["numerics"]["engine_vs_torch"] < 1e-5
     result = pipeline.verify(folder, verdict=tmp_path / "verdict.json")
     document = result.to_json()
-    assert result.exit_code == code
+    assert result.exit_code == 8
+    assert pipeline.verify(folder, verdict=tmp_path / "verdict.json", allow_unverified=True).exit_code == 0
     assert document["latency_ms"]["measured"] == written["measurement"]["median_ms"]
     assert document["fingerprint"]["runtime_version"] == onnxruntime.__version__
     assert any("not that of the export" in reason for reason in document["reasons"])
@@ -100,17 +102,18 @@ def test_a_tensorrt_bundle_builds_its_engine_where_it_lies(
     assert written["fingerprint"]["l4t"] == "36.4.3"
     assert 0 < written["numerics"]["engine_vs_torch"] < 0.02
     document = pipeline.verify(folder, verdict=folder / "verdict.json").to_json()
-    assert (document["status"], document["engine"]["builds"]) == ("met", "3")
+    # The bundle's fingerprint names no board, so that this one is another.
+    assert (document["status"], document["engine"]["builds"]) == ("unverified", "3")
 
 
 def test_a_throttled_board_certifies_nothing(bundle: Callable[..., Path], board: Board) -> None:
     board.held_back = ("thermal slowdown",)
     folder = bundle("tensorrt", "fp16")
-    assert onboard.main(folder, []) == 3
+    assert onboard.main(folder, []) == 8
     result = pipeline.verify(folder, verdict=folder / "verdict.json")
-    assert result.exit_code == 3
+    assert result.exit_code == 8
     first = result.to_json()["reasons"][0]
-    assert first.startswith("PREDICTED, NOT VERIFIED: the GPU was held back: thermal slowdown; measure it later with")
+    assert " was measured and is not to be trusted: the GPU was held back: thermal slowdown; measure it again" in first
 
 
 def test_layers_and_the_whole_through_the_worker(board: Board, tmp_path: Path) -> None:
@@ -141,6 +144,53 @@ def test_nothing_is_overwritten_and_nothing_changed_is_checked(
     (folder / "model.onnx").write_bytes(residual(8))
     assert onboard.main(folder, ["--force"]) == 2
     assert "was changed" in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_written_nothing_is_measured(
+    bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = bundle()
+    monkeypatch.setattr(worker, "measure", lambda *_: pytest.fail("it was measured"))
+    for out, said in ((folder / "model.onnx" / "verdict.json", "model.onnx"), (folder, f"{folder} is a folder")):
+        assert onboard.main(folder, ["--out", str(out), "--force"]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("error: ")
+        assert said in err
+        assert "--out FILE" in err
+        assert err.count("\n") == 1
+
+
+def test_a_disk_that_is_full_at_the_end_is_one_line(
+    bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(path: Path, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(onboard, "write_json", write)
+    assert onboard.main(bundle(), []) == 2
+    err = capsys.readouterr().err
+    assert "No space left on device" in err
+    assert err.count("\n") == 1
+
+
+def test_an_engine_that_cannot_be_kept_is_measured_all_the_same(
+    bundle: Callable[..., Path], board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = bundle("tensorrt", "fp16")
+    (folder / "engine").touch()  # no folder can be made there
+    assert onboard.main(folder, ["--out", str(tmp_path / "verdict.json")]) == 0
+    assert "note: the engine is not kept" in capsys.readouterr().err
+
+
+def test_the_script_without_numpy_is_one_line(bundle: Callable[..., Path], tmp_path: Path) -> None:
+    folder = bundle()
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/numpy.py").write_text("raise ImportError('not\\nhere')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    command = [sys.executable, str(folder / "verify.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == f"error: numpy can't be imported: not here; {sys.executable} -m pip install numpy\n"
 
 
 def test_a_verdict_that_was_changed_or_is_of_another_bundle_is_refused(bundle: Callable[..., Path]) -> None:
@@ -179,7 +229,7 @@ def test_the_script_as_a_person_runs_it(bundle: Callable[..., Path], tmp_path: P
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [sys.executable, str(folder / "verify.py")]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    # 3 where this machine was too busy for the number to be trusted.
-    assert done.returncode in (0, 3), done.stderr
+    # 8 where this machine was too busy for the number to be trusted.
+    assert done.returncode in (0, 8), done.stderr
     assert (folder / "verdict.json").is_file()
     assert "Engine to PyTorch" in done.stdout

@@ -11,6 +11,8 @@ The table is filled as `edgeprune profile` fills it (`EDGEPRUNE_TABLES` names it
     rounds   measurements that the loop took
     seconds  of the loop, the table there already
 
+A budget that is under the floor is not reachable; one that no network was measured within is not kept.
+
 What was found is kept in --out, a line a budget: a killed run goes on.
 """
 
@@ -27,7 +29,7 @@ from typing import Any
 from network_options import parser_of_many
 
 from edgeprune.decision import decide
-from edgeprune.errors import BudgetError
+from edgeprune.errors import BudgetError, OverBudgetError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.job import Job
 from edgeprune.latency.bench import Reference
@@ -49,14 +51,15 @@ def main() -> None:
         for line in kept(model, options):
             lines.append(line)
             print(_row(line), flush=True)
-    reached = [line for line in lines if line["reached"]]
-    if reached:
+    reachable = sum(line["reached"] for line in lines)
+    decided = [line for line in lines if "decided" in line]
+    if decided:
         print(
-            f"{len(reached)} of {len(lines)} reachable: decided within the budget"
-            f" {sum(line['decided'] <= 1 for line in reached)}, measured again within it"
-            f" {sum(line['again'] <= 1 for line in reached)}; median use"
-            f" {statistics.median(line['decided'] for line in reached):.1%}, most rounds"
-            f" {max(line['rounds'] for line in reached)}"
+            f"{reachable} of {len(lines)} reachable: decided within the budget"
+            f" {sum(line['decided'] <= 1 for line in decided)}, measured again within it"
+            f" {sum(line['again'] <= 1 for line in decided)}; median use"
+            f" {statistics.median(line['decided'] for line in decided):.1%}, most rounds"
+            f" {max(line['rounds'] for line in decided)}"
         )
 
 
@@ -83,6 +86,8 @@ def cut(ready: Prepared, budget: LatencyBudget) -> dict[str, Any]:
         decided = decide(replace(ready, job=replace(ready.job, latency=budget)), budget_ms, SILENT)
     except BudgetError as error:
         return {"reached": False, "why": str(error)}
+    except OverBudgetError as error:
+        return {"reached": True, "why": str(error)}
     seconds = time.perf_counter() - started
     plan = WidthPlan.from_json(ready.graph, decided["plan"])
     dense = Reference(ready.blueprint.at(WidthPlan.dense(ready.graph)), ready.dense_ms)
@@ -100,8 +105,8 @@ def cut(ready: Prepared, budget: LatencyBudget) -> dict[str, Any]:
 
 def _row(line: dict[str, Any]) -> str:
     start = f"{line['network']:22} {line['budget']:>7} {line['dense_ms']:6.3g} ms"
-    if not line["reached"]:
-        return f"{start}  not reachable: {line['why']}"
+    if "decided" not in line:
+        return f"{start}  not {'kept' if line['reached'] else 'reachable'}: {line['why']}"
     distrusted = "" if line["trusted"] else "  (measured on a busy machine)"
     return (
         f"{start}  {line['decided']:7.1%} {line['again']:7.1%}  {line['rounds']:6}  {line['seconds']:7.0f}{distrusted}"

@@ -16,7 +16,7 @@ is trained further in the same way, by `edgeprune`'s own recovery, at each of --
 --keep names what a peer must not touch because its network does not run otherwise (zero-padded shortcuts here).
 
 What was found is kept in --out, a line a network: a killed run goes on, and a second run with --epochs trains what a
-first one has cut, without timing anything.
+first one has cut, without timing anything. A machine that is too busy ends the run, and what it spoiled is not kept.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ from edgeprune.artifacts.onnx import export_onnx
 from edgeprune.artifacts.subject import Subject
 from edgeprune.budget.strategies import STRATEGIES
 from edgeprune.decision import decide
-from edgeprune.errors import EdgePruneError
+from edgeprune.errors import BudgetError, OverBudgetError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.job import Job
 from edgeprune.latency.bench import Reference
+from edgeprune.latency.profile import required
 from edgeprune.latency.rule import LONG
+from edgeprune.latency.waiting import measured_when_quiet
 from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare, subject_of
 from edgeprune.progress import SILENT
 from edgeprune.pruning.compensate import compensate
@@ -130,13 +132,12 @@ class Study:
         lines = [line for line in self.found(budget, "cut") if line.get("reached", True)]
         models = {line["method"]: self._onnx(self.network(line)) for line in lines}
         models[DENSE] = ready.blueprint.at(WidthPlan.dense(ready.graph))
-        times = ready.bench.measure(models, LONG)
+        times = required(measured_when_quiet(ready.bench, models, LONG))
         dense_ms = times[DENSE].median_ms
         self.note(
             budget,
             "timed",
             dense_ms=dense_ms,
-            trusted=all(one.trusted for one in times.values()),
             share={name: one.median_ms / dense_ms for name, one in times.items() if name != DENSE},
         )
 
@@ -144,7 +145,7 @@ class Study:
         choice = replace(ready.choice, strategy=strategy)
         try:
             chosen = decide(replace(ready, job=replace(ready.job, strategy=strategy), choice=choice), budget_ms, SILENT)
-        except EdgePruneError as error:
+        except (BudgetError, OverBudgetError) as error:
             return {"reached": False, "why": str(error)}
         return {"plan": chosen["plan"], "rounds": chosen["rounds"]}
 
@@ -154,7 +155,8 @@ class Study:
         def measured_ms(ratio: float) -> float:
             if (peer, ratio) not in self.times_ms:
                 model = {"network": self._onnx(self._cut_by(peer, ratio))}
-                self.times_ms[peer, ratio] = ready.bench.measure(model, LONG, reference)["network"].median_ms
+                found = required(measured_when_quiet(ready.bench, model, LONG, reference))
+                self.times_ms[peer, ratio] = found["network"].median_ms
             return self.times_ms[peer, ratio]
 
         ratio = ratio_at(budget_ms, measured_ms)

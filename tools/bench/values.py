@@ -6,7 +6,8 @@ The widths are chosen for the latency that the table predicts, filled first wher
 the network is cut and refitted as `edgeprune export` does it.
 
     scores     values summed up from the channels' scores
-    measured   scaled by what two widths of each group were measured to cost (`pruning/sensitivity.py`)
+    measured   scaled by what two widths of each group were measured to cost (`pruning/sensitivity.py`); left out where
+               the network is too large for that
 """
 
 from __future__ import annotations
@@ -40,13 +41,16 @@ def main() -> None:
         assert data is not None
         batches = data.calibration(CALIBRATION_IMAGES, job.seed)
         guessed = values_from_scores(graph, scores)
+        kinds = {"scores": guessed}
         started = time.perf_counter()
         losses = measured_losses(model, graph, scores, batches, seed=job.seed)
+        if losses:
+            kinds["measured"] = values_from_losses(graph, guessed, losses)
         print(f"{ready.subject.name}: dense {evaluate(model, data):.1%}, {data.description}")
         print(f"measuring took {time.perf_counter() - started:.0f} s")
         print("latency  values    top-1   MACs")
         for budget in options.latency:
-            for name, values in {"scores": guessed, "measured": values_from_losses(graph, guessed, losses)}.items():
+            for name, values in kinds.items():
                 choice = replace(ready.choice, values=values)
                 found = search(choice, ready.table).best(budget.of(ready.table.dense.engine_ms) * 1000)
                 plan = choice.plan(found.widths)
