@@ -21,9 +21,8 @@ from edgeprune.graph.trace import trace
 from edgeprune.job import Job
 from edgeprune.latency.bench import open_bench
 from edgeprune.latency.predict import NetworkTable
-from edgeprune.latency.profile import fill
 from edgeprune.latency.store import TableStore
-from edgeprune.latency.trust import vetted
+from edgeprune.latency.trust import trusted_table
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.verify import verified
 from edgeprune.training.data import Data
@@ -65,8 +64,7 @@ def profile(
     with open_bench(target, device=device, precision=precision, threads=threads, progress=progress) as bench:
         store = TableStore()
         blueprint = Blueprint(model, graph, store.exports)
-        doubted = vetted(blueprint, bench, store, progress).status == "faster"
-        return fill(blueprint, bench, store, seed=seed, doubted=doubted, progress=progress)
+        return trusted_table(blueprint, bench, store, seed=seed, progress=progress)[0]
 
 
 def plan(

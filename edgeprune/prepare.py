@@ -27,7 +27,7 @@ from edgeprune.latency.profile import fill, signature_of
 from edgeprune.latency.rule import LONG
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.store import TableStore
-from edgeprune.latency.trust import Trust, vetted
+from edgeprune.latency.trust import Trust, trusted_table
 from edgeprune.latency.waiting import measured_when_quiet
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.importance import scores as importance
@@ -196,10 +196,10 @@ def _measured(
             " PREDICTED, NOT VERIFIED."
         )
         return table, None, None
-    trust = vetted(blueprint, bench, store, progress) if measure else None
-    doubted = trust is not None and trust.status == "faster"
-    table = fill(blueprint, found.benches, store, seed=job.seed, doubted=doubted, progress=progress)
-    return table, trust, measured_now(found.benches.first, blueprint, progress) if measure else None
+    if not measure:
+        return fill(blueprint, found.benches, store, seed=job.seed, progress=progress), None, None
+    table, trust = trusted_table(blueprint, found.benches, store, seed=job.seed, progress=progress)
+    return table, trust, measured_now(found.benches.first, blueprint, progress)
 
 
 @contextmanager

@@ -23,11 +23,11 @@ from edgeprune.errors import BudgetError, InputError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.latency.bench import Bench, open_bench
-from edgeprune.latency.profile import fill, required
+from edgeprune.latency.profile import required
 from edgeprune.latency.rule import LONG
 from edgeprune.latency.slopes import LatencyCost
 from edgeprune.latency.store import TableStore
-from edgeprune.latency.trust import vetted
+from edgeprune.latency.trust import trusted_table
 from edgeprune.latency.waiting import measured_when_quiet
 from edgeprune.prepare import subject_of
 from edgeprune.progress import SILENT, Progress
@@ -178,8 +178,7 @@ def _latency_cost(
                 remedy="ask for less, or train with --method none",
             )
         progress.say(f"dense {format_ms(dense_ms)}, to {format_ms(budget.of(dense_ms))}")
-        doubted = vetted(blueprint, bench, store, progress).status == "faster"
-        table = fill(blueprint, bench, store, seed=job.seed, doubted=doubted, progress=progress)
+        table, _ = trusted_table(blueprint, bench, store, seed=job.seed, progress=progress)
     return share, LatencyCost(table, table.dense.engine_ms * dense_ms / measured["wide"])
 
 

@@ -6,8 +6,17 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeprune.checks import (
+    check_files,
+    check_input,
+    check_known,
+    check_least,
+    check_model,
+    check_out,
+    check_precision,
+    check_resume,
+)
 from edgeprune.errors import InputError
-from edgeprune.job import check_files, check_input, check_known, check_least, check_model, check_out, check_precision
 from edgeprune.targets.address import Address
 from edgeprune.targets.devices import check_reach
 from edgeprune.targets.target import find_target
@@ -121,11 +130,7 @@ class TrainJob:
         if self.method == "lapp":
             self._check_target()
         Address.parse(self.device)
-        if self.resume and self.force:
-            raise InputError(
-                "--resume and --force were both given",
-                remedy="give --resume to continue the interrupted run, or --force to replace it",
-            )
+        check_resume(resume=self.resume, force=self.force)
         check_out(self.out, resume=self.resume, force=self.force)
         return self
 

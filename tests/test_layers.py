@@ -23,6 +23,7 @@ ROWS = (
     ("verification", "report"),
     ("trainjob", "request"),
     ("job",),
+    ("checks",),
     ("budget", "artifacts"),
     ("latency", "training"),
     ("pruning", "targets"),

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Self, TypeVar
 
 import typer
 
+from edgeprune.checks import MODEL_FORMS, check_devices
 from edgeprune.cli.completion import Offer, bundles, models, one_of, target_names
 from edgeprune.errors import InputError
-from edgeprune.job import AUTO, CRITERIA, MODEL_FORMS, PRECISIONS, STRATEGIES, Job
+from edgeprune.job import AUTO, CRITERIA, PRECISIONS, STRATEGIES, Job
 from edgeprune.progress import Progress
-from edgeprune.targets.devices import check_reach
 from edgeprune.targets.target import find_target
 from edgeprune.units import parse_bytes, parse_floats, parse_shape
 
@@ -135,8 +135,7 @@ class NetworkOptions(Common):
             )
         if self.target is None:
             raise InputError("no target was named", remedy="add --target T; `edgeprune targets` lists them")
-        for device in self.device:
-            check_reach(find_target(self.target), device)
+        check_devices(find_target(self.target), self.device)
         if self.model is None:
             raise InputError("no MODEL was named", remedy=f"name {MODEL_FORMS}, here or as model in edgeprune.toml")
         return Job(

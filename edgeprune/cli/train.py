@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from edgeprune.artifacts.workspace import Workspace
+from edgeprune.checks import MODEL_FORMS
 from edgeprune.cli.completion import target_names
 from edgeprune.cli.options import (
     DATA,
@@ -27,7 +28,7 @@ from edgeprune.cli.options import (
 )
 from edgeprune.cli.output import finish, is_spoken_for, running
 from edgeprune.errors import InputError
-from edgeprune.job import MODEL_FORMS, PRECISIONS
+from edgeprune.job import PRECISIONS
 from edgeprune.trainjob import BYPASSES, FOR_LATENCY, METHODS, ONLY_FOR, REMOVES, STARTS, TrainJob, default_out
 from edgeprune.units import parse_floats, parse_latency, parse_shape, parse_share
 

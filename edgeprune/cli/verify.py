@@ -9,11 +9,11 @@ from typing import Annotated, Self
 
 import typer
 
+from edgeprune.checks import check_files
 from edgeprune.cli.bundles import existing_bundle
 from edgeprune.cli.options import DEVICE, Common, argument, flag, value, without
 from edgeprune.cli.output import finish, running
 from edgeprune.errors import InputError
-from edgeprune.job import check_files
 from edgeprune.targets.address import Address
 
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeprune.errors import InputError, TableError
+from edgeprune.latency.folders import FINGERPRINT, read_fingerprint
 from edgeprune.latency.network import SCHEMA, NetworkRecord
-from edgeprune.latency.store import FINGERPRINT, SAMPLES_FILE, TableStore, read_fingerprint
+from edgeprune.latency.store import SAMPLES_FILE, TableStore
 from edgeprune.records import append_lines, read_lines, write_json
 from edgeprune.targets.target import Fingerprint
 

@@ -6,22 +6,19 @@ being timed. The raw samples are in a file of their own, which nothing here read
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from platformdirs import user_data_path
 
-from edgeprune.errors import InputError
+from edgeprune.latency.folders import FINGERPRINT, fingerprints_in, tables_folder
 from edgeprune.latency.network import SCHEMA, NetworkRecord
 from edgeprune.latency.table import LatencyTable
-from edgeprune.records import append_lines, read_json, read_lines, write_json
+from edgeprune.records import append_lines, read_lines, write_json
 from edgeprune.targets.target import Fingerprint
 
-FINGERPRINT = "edgeprune.fingerprint/1"
 DECISION = "edgeprune.decision/1"
 RETIRED = "edgeprune.retired/1"
 SAMPLES = "edgeprune.samples/1"
@@ -40,8 +37,7 @@ class TableStore:
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        configured = os.environ.get("EDGEPRUNE_TABLES")
-        self.root = root or (Path(configured) if configured else user_data_path("edgeprune") / "tables")
+        self.root = root or tables_folder()
 
     @property
     def exports(self) -> Path:
@@ -53,12 +49,8 @@ class TableStore:
         return LatencyTable(fingerprint, tuple(self._read(fingerprint)))
 
     def fingerprints(self) -> list[Fingerprint]:
-        """Return the fingerprints that there are tables of, by digest; what another version wrote is passed over."""
-        found = []
-        for path in sorted(self.root.glob("*/fingerprint.json")):
-            with suppress(InputError):
-                found.append(read_fingerprint(path))
-        return found
+        """Return the fingerprints that there are tables of, by digest."""
+        return fingerprints_in(self.root)
 
     def seen(self, device: str, request: Mapping[str, str], fingerprint: Fingerprint) -> None:
         """Keep which fingerprint a device has with the settings that were asked for, where that is news."""
@@ -152,15 +144,6 @@ class TableStore:
             elif line.get("schema") == SCHEMA:
                 current.append(line)
         yield from map(NetworkRecord.from_json, current)
-
-
-def read_fingerprint(path: Path) -> Fingerprint:
-    """Return the fingerprint of the table beside `path`, its `fingerprint.json`.
-
-    Raises:
-        InputError: it can't be read.
-    """
-    return Fingerprint({name: value for name, value in read_json(path, FINGERPRINT).items() if name != "schema"})
 
 
 def _samples(record: NetworkRecord) -> dict[str, Any]:

@@ -19,8 +19,10 @@ from typing import Any, Literal
 from edgeprune.errors import TableError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import Bench
+from edgeprune.latency.group import BenchGroup
 from edgeprune.latency.network import NetworkRecord
-from edgeprune.latency.profile import NetworkSource, signature_of
+from edgeprune.latency.predict import NetworkTable
+from edgeprune.latency.profile import NetworkSource, fill, signature_of
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import LatencyTable
@@ -91,6 +93,33 @@ class Trust:
             f"the latency table can't be trusted: {self.sentence}",
             remedy=f"see what changed (edgeprune doctor), or measure again: move {store.folder(fingerprint)} away",
         )
+
+
+def trusted_table(
+    source: NetworkSource,
+    bench: Bench | BenchGroup,
+    store: TableStore,
+    *,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> tuple[NetworkTable, Trust]:
+    """Check what is stored of a network, and measure what is missing or no longer so.
+
+    Args:
+        source: the network.
+        bench: where to measure; of a group, the first one checks.
+        store: where the measurements are kept.
+        seed: of the widths that are measured.
+        progress: where to show it.
+
+    Returns:
+        The network's part of the table, and what the check had found.
+
+    Raises:
+        TableError: the machine runs in another state than the table's, or is too busy.
+    """
+    trust = vetted(source, bench.first if isinstance(bench, BenchGroup) else bench, store, progress)
+    return fill(source, bench, store, seed=seed, doubted=trust.status == "faster", progress=progress), trust
 
 
 def vetted(source: NetworkSource, bench: Bench, store: TableStore, progress: Progress = SILENT) -> Trust:
