@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from edgeprune import trainjob
 from edgeprune.errors import EdgePruneError, InputError, MissingError
 from edgeprune.trainjob import TrainJob, default_out
 from edgeprune.units import parse_latency
@@ -94,3 +95,10 @@ def test_what_a_latency_is_measured_on(
 
 def test_where_a_checkpoint_goes() -> None:
     assert default_out("nets/mine.py:make", "rni") == Path("runs/make-rni")
+
+
+def test_the_names_are_those_of_the_methods() -> None:
+    from edgeprune.training import bypass, lapp
+
+    assert trainjob.REMOVES == lapp.REMOVES
+    assert set(trainjob.BYPASSES) == {*bypass.BYPASSES}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgeprune.graph.trace import eval_mode
+from edgeprune.graph.inputs import eval_mode
 from edgeprune.pruning.slim import flat_tensors
 from edgeprune.training.data import Data
 

@@ -74,7 +74,7 @@ class Layer:
 
 @dataclass(frozen=True, order=True)
 class LayerKey:
-    """What decides a layer's time on one device: two layers with equal keys are measured once.
+    """What decides a layer's time on one device: layers with equal keys take the same time there, in any network.
 
     Attributes:
         op: ONNX operator, with what the runtime fuses behind it: `Conv`, `Conv+Relu`, `Conv+Add+Relu`.

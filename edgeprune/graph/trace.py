@@ -24,7 +24,6 @@ from edgeprune.graph.call import Call, Factors, Rule
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.folding import find_foldable
 from edgeprune.graph.inputs import as_inputs, captured_inputs, find_module
-from edgeprune.graph.inputs import eval_mode as eval_mode  # where the rest of edgeprune looks for it
 from edgeprune.graph.labels import Factor, Labels, Value
 from edgeprune.graph.layers import Layer
 from edgeprune.graph.nodes import arguments, module_of, op_name, shapes_of

@@ -108,7 +108,7 @@ class NetworkTable:
 
     @cached_property
     def records(self) -> list[NetworkRecord]:
-        """The measured networks of this family, oldest first."""
+        """What was measured of this network at several widths, oldest first."""
         return self.table.of(self.network)
 
     @cached_property

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.inputs import eval_mode
 from edgeprune.graph.plan import WidthPlan
-from edgeprune.graph.trace import eval_mode
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.moments import (
     POSITIONS,

@@ -30,7 +30,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgeprune.errors import InputError, nearest
 from edgeprune.graph.channels import ChannelGraph, ChannelGroup, Slot
-from edgeprune.graph.trace import eval_mode
+from edgeprune.graph.inputs import eval_mode
 from edgeprune.pruning.surgeon import obs
 
 Batches = Iterable[tuple[Tensor, Tensor]]

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.graph.channels import ChannelGraph, ChannelGroup
+from edgeprune.graph.inputs import eval_mode
 from edgeprune.graph.plan import WidthPlan
-from edgeprune.graph.trace import eval_mode
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.compensate import Refit, work_of_a_fit
 from edgeprune.pruning.slim import slim

@@ -36,7 +36,8 @@ class _Reader:
     Attributes:
         weight: (outputs, features), each row times the root of its output's weight; updated.
         inverse: of the covariance of the features; updated.
-        features: (channels, k) the features that belong to each channel of the group; -1 rows where none does.
+        features: (channels, k) the features that belong to each channel of the group, from `first` on.
+        first: the first channel that has any.
     """
 
     weight: Tensor

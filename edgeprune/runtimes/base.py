@@ -87,8 +87,8 @@ class Session(Protocol):
         """Run one inference on what was bound; it is over when this returns. This is what gets timed.
 
         Returns:
-            The milliseconds that it took by the accelerator's own clock, where that is the number that was asked for
-            (without `copies`); None where the caller's clock is.
+            The milliseconds that it took by another clock than the caller's: the accelerator's own, where that was
+            asked for (without `copies`), or a program's that runs it. None where the caller's clock counts.
         """
 
     def run(self, arrays: Sequence[Any]) -> list[Any]:

@@ -26,9 +26,10 @@ from edgeprune.runtimes.base import LayerTime, SessionSettings
 from edgeprune.runtimes.cudart import Cuda
 from edgeprune.runtimes.onnxgraph import read_nodes
 from edgeprune.runtimes.onnxports import read_ports
+from edgeprune.runtimes.registry import find_record
 from edgeprune.runtimes.tensorrt_build import LEVEL, TIMINGS, described, workspace_bytes
 
-PLACES = ("trtexec", "/usr/src/tensorrt/bin/trtexec")
+PLACES = find_record("tensorrt").commands
 
 _BANNER = re.compile(r"\[TensorRT v(\d+)\]")
 _ERROR = re.compile(r"\[E\] (.*)")

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from edgeprune.errors import InputError
-from edgeprune.training.images import ALL, CALIBRATION_BATCH, Batch, Normalisation, Share, generator, stream_seed
+from edgeprune.training.images import ALL, CALIBRATION_BATCH, Batch, Normalisation, Share
+from edgeprune.training.seeds import generator, stream_seed
 
 
 class ImageFolders:

@@ -40,11 +40,11 @@ from edgeprune.graph.trace import trace
 from edgeprune.pruning.slim import cut
 from edgeprune.training.bypass import Bypassed, add_bypasses, bypassed
 from edgeprune.training.groups import parameter_groups
-from edgeprune.training.images import stream_seed
 from edgeprune.training.lapp_network import mask_norms, remove_filters, unmask_norms
 from edgeprune.training.lapp_units import Unit, channel_macs, filter_macs, inner_units, prunable, refuse_unreachable
 from edgeprune.training.methods import Change, Plain
 from edgeprune.training.recipe import Recipe
+from edgeprune.training.seeds import stream_seed
 from edgeprune.training.thresholds import Cost, land, relative_sizes
 
 REMOVES = ("filters", "channels")

@@ -17,13 +17,13 @@ from accelerate import Accelerator  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from edgeprune.errors import InputError
-from edgeprune.graph.trace import eval_mode
+from edgeprune.graph.inputs import eval_mode
 from edgeprune.progress import SILENT, Progress
 from edgeprune.training.data import Data
-from edgeprune.training.images import stream_seed
 from edgeprune.training.learner import Learner
 from edgeprune.training.methods import Method, Plain
 from edgeprune.training.recipe import Recipe as Recipe
+from edgeprune.training.seeds import stream_seed
 from edgeprune.training.state import state_digest
 from edgeprune.units import format_percent
 

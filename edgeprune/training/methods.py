@@ -20,10 +20,8 @@ from torch import Tensor, nn
 from edgeprune.graph.cuts import Cuts
 from edgeprune.training import rni, slimming
 from edgeprune.training.groups import parameter_groups
-from edgeprune.training.images import generator
 from edgeprune.training.recipe import Recipe
-
-"""Tensor -> dimension -> the entries that stay, as in a width plan."""
+from edgeprune.training.seeds import generator
 
 _ALIVE = 0.02
 """Share of the largest importance below which a channel counts as gone."""

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune.errors import InputError
-from edgeprune.training.images import Augmentation, ImageArrays, Normalisation, generator, stream_seed
+from edgeprune.training.images import Augmentation, ImageArrays, Normalisation
+from edgeprune.training.seeds import generator, stream_seed
 
 
 def arrays(train: int = 10, val: int = 5) -> ImageArrays:

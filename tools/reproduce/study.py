@@ -32,10 +32,11 @@ from edgeprune.progress import Progress
 from edgeprune.records import write_bytes, write_json
 from edgeprune.report.terminal import terminal_progress
 from edgeprune.training.data import Data, load_data
-from edgeprune.training.images import ImageArrays, generator
+from edgeprune.training.images import ImageArrays
 from edgeprune.training.loop import Recipe, Trained, evaluate, fit
 from edgeprune.training.methods import Method
 from edgeprune.training.processes import is_first, wait_for_all
+from edgeprune.training.seeds import generator
 
 SCHEMA = "edgeprune.study/1"
 CELL = "edgeprune.cell/1"
