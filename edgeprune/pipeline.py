@@ -105,9 +105,9 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
             raise solution
         planned = planned_document(ready, solution, found.fastest())
         choice = {"precision": settled.to_json()} if settled.trials else {}
+        progress.say(announcement(ready, planned, out))
         if job.dry_run:
             return Result({**planned, **choice})
-        progress.say(announcement(ready, planned, out))
         request = kept_request(job, ready.subject)
         with Workspace(out, request, resume=job.resume, force=job.force) as work:
             if settled.trials:
