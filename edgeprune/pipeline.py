@@ -1,7 +1,7 @@
 """The main flow: from a trained network and a number of milliseconds to a verified bundle.
 
-1. load      the network and its data                       prepare, artifacts.subject
-2. trace     the network into channel groups                prepare, graph.trace
+1. load      the network and its data                       tracing, artifacts.subject
+2. trace     the network into channel groups                tracing, graph.trace
 3. measure   what every layer costs on the device           prepare, latency.profile
 4. score     the channels                                   prepare, scoring, pruning.importance
 5. choose    the widths; build, measure, until they fit     decision, budget.refine
@@ -48,7 +48,7 @@ from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import check_table
 from edgeprune.outlook import announcement
 from edgeprune.precision import Settled, settle
-from edgeprune.prepare import Prepared, prepare, traced
+from edgeprune.prepare import Prepared, prepare
 from edgeprune.progress import SILENT, Progress
 from edgeprune.records import write_json
 from edgeprune.report.facts import EVIDENCE, PAGE
@@ -60,6 +60,7 @@ from edgeprune.request import input_digests, kept_request
 from edgeprune.shipping import versions
 from edgeprune.targets.target import find_target
 from edgeprune.teach import teach
+from edgeprune.tracing import traced
 from edgeprune.training.loop import evaluate
 from edgeprune.trainjob import TrainJob
 from edgeprune.units import LatencyBudget

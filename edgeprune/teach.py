@@ -29,9 +29,9 @@ from edgeprune.latency.slopes import LatencyCost
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import trusted_table
 from edgeprune.latency.waiting import measured_when_quiet
-from edgeprune.prepare import subject_of
 from edgeprune.progress import SILENT, Progress
 from edgeprune.shipping import versions
+from edgeprune.tracing import subject_of
 from edgeprune.training.lapp import Lapp, Settings
 from edgeprune.training.lapp_network import with_bypasses
 from edgeprune.training.loop import Recipe, Trained, evaluate, fit

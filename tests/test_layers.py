@@ -19,6 +19,7 @@ ROWS = (
     ("cutting",),
     ("decision", "shipping"),
     ("prepare",),
+    ("tracing",),
     ("scoring",),
     ("verification", "report"),
     ("trainjob", "request"),

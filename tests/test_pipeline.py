@@ -19,7 +19,7 @@ import pytest
 import torch
 
 import edgeprune
-from edgeprune import api, cutting, decision, pipeline, prepare, shipping
+from edgeprune import api, cutting, decision, pipeline, prepare, shipping, tracing
 from edgeprune.errors import BudgetError, InputError, TableError
 from edgeprune.job import Job
 from edgeprune.progress import SILENT
@@ -36,7 +36,7 @@ def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimulatedBench:
 
 def simulate(monkeypatch: pytest.MonkeyPatch, tables: Path) -> SimulatedBench:
     bench = SimulatedBench()
-    for module in (api, pipeline, prepare, shipping):
+    for module in (api, pipeline, tracing, shipping):
         monkeypatch.setattr(module, "open_bench", lambda *args, **options: bench)
     monkeypatch.setenv("EDGEPRUNE_TABLES", str(tables))
     return bench

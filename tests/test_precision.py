@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune import cutting, pipeline, precision, prepare, shipping
+from edgeprune import cutting, pipeline, precision, prepare, shipping, tracing
 from edgeprune.budget.strategies import search
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.job import Job
@@ -30,7 +30,7 @@ def devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             raise InputError(f"this processor has no {options['precision']}", remedy="")
         return SimulatedBench(SessionSettings(options["precision"] or "fp32"))
 
-    for module in (pipeline, precision, prepare, shipping):
+    for module in (pipeline, precision, tracing, shipping):
         monkeypatch.setattr(module, "open_bench", opened)
     monkeypatch.setenv("EDGEPRUNE_TABLES", str(tmp_path / "tables"))
 

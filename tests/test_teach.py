@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 import edgeprune
-from edgeprune import api, pipeline, prepare, shipping, teach
+from edgeprune import api, pipeline, shipping, teach, tracing
 from edgeprune.artifacts import checkpoint as checkpoints
 from edgeprune.artifacts.source import load_source
 from edgeprune.artifacts.subject import load_subject
@@ -41,7 +41,7 @@ SHAPE = (1, 3, 16, 16)
 def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     bench = SimulatedBench()
-    for module in (api, pipeline, prepare, shipping, teach):
+    for module in (api, pipeline, tracing, shipping, teach):
         monkeypatch.setattr(module, "open_bench", lambda *args, **options: bench)
     monkeypatch.setenv("EDGEPRUNE_TABLES", str(tmp_path / "tables"))
 
@@ -171,7 +171,7 @@ def test_the_cost_of_widths_is_on_the_scale_of_one_table(
     """The device is slower now than when the table was measured; without bypasses the dense network's share is 1."""
     monkeypatch.setattr(teach, "open_bench", lambda *args, **options: SimulatedBench(slowdown=slowdown))
     asked = job(tmp_path, network, "lapp", latency=parse_latency("80%"), target="openvino", bypass="none")
-    subject = prepare.subject_of(asked)
+    subject = tracing.subject_of(asked)
     work: Any = SimpleNamespace(once=lambda name, make: make())
     budget = parse_latency("80%")
     share, cost = teach._latency_cost(asked, subject, subject.model, "none", budget, work, SILENT)
@@ -206,7 +206,7 @@ def test_a_run_that_was_killed_is_picked_up(tmp_path: Path, network: str, monkey
 def test_from_scratch_and_from_trained_weights(tmp_path: Path, network: str) -> None:
     pipeline.train(job(tmp_path, network, "none"))
     again = job(tmp_path, network, "rni", weights=tmp_path / "checkpoint", out=tmp_path / "second")
-    subject = prepare.subject_of(again)
+    subject = tracing.subject_of(again)
     model, trained = teach._start(again, subject)
     assert trained
     assert model is subject.model

@@ -89,6 +89,8 @@ def read_structure(bundle: Path) -> dict[str, Any] | None:
 def load(bundle: str | Path, model: nn.Module) -> nn.Module:
     """Return the network of a bundle or of a checkpoint; `model` is the dense one, with any weights, and left alone.
 
+    Of a bundle made with `--submodule`, `model` is that part of the dense network.
+
     Raises:
         InputError: neither of the two, or of another network.
     """

@@ -46,13 +46,14 @@ from edgeprune.latency.bench import Reference
 from edgeprune.latency.profile import required
 from edgeprune.latency.rule import LONG
 from edgeprune.latency.waiting import measured_when_quiet
-from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare, subject_of
+from edgeprune.prepare import CALIBRATION_IMAGES, Prepared, prepare
 from edgeprune.progress import SILENT
 from edgeprune.pruning.compensate import compensate
 from edgeprune.pruning.fuse import fuse
 from edgeprune.pruning.slim import slim
 from edgeprune.pruning.statistics import reestimate
 from edgeprune.records import append_lines, read_lines
+from edgeprune.tracing import subject_of
 from edgeprune.training.loop import Recipe, evaluate, recover
 from edgeprune.units import LatencyBudget, parse_latencies
 
