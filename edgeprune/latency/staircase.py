@@ -113,7 +113,8 @@ def _fitted(relative: np.ndarray, weights: np.ndarray) -> np.ndarray:
     on all columns that say the same, and not on whichever comes first.
     """
     columns = relative * weights[:, None]
-    scale = np.maximum(np.linalg.norm(columns, axis=0), 1e-12)
+    norms = np.linalg.norm(columns, axis=0)
+    scale = np.where(norms > 0, norms, 1.0)  # what no point has stays at rounding, and is not blown up by it
     ridge = np.sqrt(_RIDGE) * np.eye(len(scale))
     target = np.append(weights, np.zeros(len(scale)))
     return np.asarray(nnls(np.concatenate([columns / scale, ridge]), target)[0] / scale)
@@ -134,15 +135,16 @@ def _features(forms: Sequence[str], points: np.ndarray, multiplies: bool) -> np.
     if multiplies:
         costs, corners = [*costs, cin * whole], [*corners, cin * whole]
         products = [one * two for one in ins for two in outs]
-    ragged_in, ragged_out = ([width % block != 0 for block in _WHOLE] for width in (cin, cout))
-    narrow = cin < _NARROW
+    apart = _alone(points)
+    ragged_in, ragged_out = ([(width % block != 0) & ~apart for block in _WHOLE] for width in (cin, cout))
+    narrow = (cin < _NARROW) & ~apart
     ragged = [one * cost for one in (*ragged_in, *ragged_out, narrow) for cost in costs]
     meetings = [(narrow, two) for two in ragged_out]
     for one, two in zip(ragged_in, ragged_out, strict=True):
         meetings += [(one, two), (one, ~two), (~one, two)]
     both = [one * two * cost for one, two in meetings for cost in corners]
     count = np.array([one.count("+") for one in forms])[form.astype(int)]
-    own = [(form == at) * cost for at in range(len(forms)) for cost in (_alone(points), ones, whole)]
+    own = [(form == at) * cost for at in range(len(forms)) for cost in (apart, ones, whole)]
     return np.stack([ones, *ins, *outs, *products, *ragged, *both, count, count * whole, *own], axis=1)
 
 

@@ -126,3 +126,12 @@ def test_what_was_measured_several_times_counts_as_its_mean() -> None:
     fit = Staircase.fit([(FORM, 8, 8, 8.0), (FORM, 8, 8, 12.5)])
     assert fit(FORM, 8, 8) == pytest.approx(10.0, rel=0.01)
     assert len(fit.points) == 1
+
+
+def test_one_channel_to_one_says_nothing_of_other_narrow_layers() -> None:
+    # Only one channel to one is slow, 1000 us; all other layers take 1 us and 0.01 us a channel that goes out.
+    widths = [(cin, cout) for cin in (2, 4, 16, 32) for cout in (8, 16, 64, 128)]
+    samples = [("Conv", cin, cout, 1 + 0.01 * cout) for cin, cout in widths]
+    fitted = Staircase.fit([*samples, ("Conv", 1, 1, 1000.0)])
+    assert float(fitted("Conv", 7, 101)) < 10
+    assert float(fitted("Conv", 1, 1)) == pytest.approx(1000, rel=0.5)
