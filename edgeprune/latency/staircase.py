@@ -140,8 +140,8 @@ def _features(forms: Sequence[str], points: np.ndarray, multiplies: bool) -> np.
     narrow = (cin < _NARROW) & ~apart
     ragged = [one * cost for one in (*ragged_in, *ragged_out, narrow) for cost in costs]
     meetings = [(narrow, two) for two in ragged_out]
-    for one, two in zip(ragged_in, ragged_out, strict=True):
-        meetings += [(one, two), (one, ~two), (~one, two)]
+    meetings += zip(ragged_in, ragged_out, strict=True)
+    meetings += [(ragged_in[-1], ~ragged_out[-1]), (~ragged_in[-1], ragged_out[-1])]
     both = [one * two * cost for one, two in meetings for cost in corners]
     count = np.array([one.count("+") for one in forms])[form.astype(int)]
     own = [(form == at) * cost for at in range(len(forms)) for cost in (apart, ones, whole)]
