@@ -17,7 +17,7 @@ NAMED = 6
 """So many of the groups that become narrower are named."""
 
 USUAL_ROUNDS = 3
-"""Networks that the closed loop usually builds."""
+"""Networks that the closed loop usually builds: 2 to 4 in what `tools/bench/budgets.py` found."""
 
 _COMPARED = 3
 """It times them beside two others: the dense one, and the one so far nearest the budget."""
