@@ -57,7 +57,7 @@ def verdict(document: Document) -> Iterator[Text]:
     elif predicted is None and measured is not None:
         yield Text(f"NOT VERIFIED: {format_ms(measured)} measured for a budget of {format_ms(budget)}.", style=_WARNING)
     elif status == "planned":
-        yield Text(f"Planned: {_predicted(predicted, budget)}; nothing was trained, and no bundle written.", style="bold")
+        yield Text(f"Planned: {_predicted(predicted, budget)}; no training, and no bundle.", style="bold")
     else:
         yield Text(f"{UNVERIFIED}: {_predicted(predicted, budget)}.", style=_WARNING)
     for reason in reasons:

@@ -87,7 +87,7 @@ def test_without_a_measurement_the_prediction_is_shown_as_one() -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"status": "planned"}, "Planned: 5.5 ms predicted for a budget of 6 ms; nothing was trained, and no bundle written."),
+        ({"status": "planned"}, "Planned: 5.5 ms predicted for a budget of 6 ms; no training, and no bundle."),
         ({"status": "missed", "reasons": ["too slow"]}, "Missed on openvino.\n- too slow"),
         (
             {"status": "unverified", "reasons": ["PREDICTED, NOT VERIFIED: the device was busy"]},
