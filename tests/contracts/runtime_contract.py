@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -100,8 +101,15 @@ class RuntimeContract:
             session.layer_times(5)
 
     def test_several_threads(self) -> None:
+        """They leave the cores alone between inferences: where networks take turns, the next one needs them."""
         threads = min(2, len(allowed_cores()))
-        assert self.open(residual(), threads=threads).properties["threads"] == str(threads)
+        session = self.open(residual(channels=32, size=96), threads=threads)
+        assert session.properties["threads"] == str(threads)
+        session.run([np.zeros((1, 3, 96, 96), np.float32)])
+        time.sleep(0.005)
+        used, since = time.process_time(), time.perf_counter()
+        time.sleep(0.03)
+        assert time.process_time() - used < 0.5 * (time.perf_counter() - since)
 
     def test_refuses_a_precision_that_it_does_not_have(self) -> None:
         with pytest.raises(InputError, match="int3") as caught:

@@ -5,11 +5,16 @@ import pytest
 
 from edgeprune.runtimes.onnxruntime import _intervals_us, _less, _numpy_name
 from tests.contracts.runtime_contract import QuantizedContract
+from tests.onnx_models import residual
 
 
 class TestONNXRuntime(QuantizedContract):
     name = "onnxruntime"
     convolution = "Conv"
+
+    def test_helping_threads_stop_with_the_inference(self) -> None:
+        assert self.open(residual(), threads=2).properties["spinning"] == "during an inference"
+        assert "spinning" not in self.open(residual(), threads=1).properties
 
 
 def test_a_node_takes_until_the_next_one_starts() -> None:
