@@ -97,8 +97,7 @@ class ONNXRuntimeSession:
             "device": ",".join(self._session.get_providers()),
         }
         if settings.threads > 1:
-            stops = options.get_session_config_entry(_STOP_SPINNING) == "1"
-            self.properties["spinning"] = "during an inference" if stops else "on"
+            self.properties["force_spinning_stop"] = options.get_session_config_entry(_STOP_SPINNING)
         if self.properties["precision"] != settings.precision:
             raise InputError(
                 f"ONNX Runtime computes this model in {self.properties['precision']}, not {settings.precision}",

@@ -13,8 +13,8 @@ class TestONNXRuntime(QuantizedContract):
     convolution = "Conv"
 
     def test_helping_threads_stop_with_the_inference(self) -> None:
-        assert self.open(residual(), threads=2).properties["spinning"] == "during an inference"
-        assert "spinning" not in self.open(residual(), threads=1).properties
+        assert self.open(residual(), threads=2).properties["force_spinning_stop"] == "1"
+        assert "force_spinning_stop" not in self.open(residual(), threads=1).properties
 
 
 def test_a_node_takes_until_the_next_one_starts() -> None:
