@@ -35,6 +35,9 @@ ABREAST_BYTES = 512e6
 LAYERS_S = 1.0
 """For so long the layers of one network are timed."""
 
+_Abreast = Sequence[tuple[NetworkRecord, bytes]]
+"""Networks that are timed side by side: what is known of each, and the network as ONNX."""
+
 
 class NetworkSource(Protocol):
     """A network that can be had as ONNX at any width plan."""
@@ -141,20 +144,24 @@ class _Filling:
         """
         if not self._benches.first.opens_quickly:
             return
-        dense = self.known.dense  # what the others are timed beside
-        records = [record for record in self.known.records if record is not dense]
-        self._step.advance(0, note=f"all {len(records) + 1} networks side by side")
-        batches = _batches([(record, self._model(record.widths)) for record in records])
-        works = [partial(self._settling, batch) for batch in batches]
+        dense = self.known.dense
+        others = [record for record in self.known.records if record is not dense]
+        self._step.advance(0, note=f"all {len(others) + 1} networks side by side")
+        first, *rest = _batches([(record, self._model(record.widths)) for record in others])
+        self._settle([[(dense, self._model(dense.widths)), *first]])  # which sets the scale of the table
+        self._settle(rest, beside_dense=True)
+
+    def _settle(self, batches: Sequence[_Abreast], beside_dense: bool = False) -> None:
+        works = [partial(self._settling, batch, beside_dense) for batch in batches]
         for settled in self._benches.share(works, self._progress):
             self._table = self._store.add(self._table, *settled)
-        self._table = self._store.add(self._table, replace(dense, settled=True))
 
     def _model(self, widths: Mapping[str, int]) -> bytes:
         return self._source.at(WidthPlan.from_scores(self._source.graph, {}, widths))
 
-    def _settling(self, batch: Sequence[tuple[NetworkRecord, bytes]]) -> Callable[[Bench], list[NetworkRecord]]:
-        reference, progress = reference_of(self.known, self._source), self._progress
+    def _settling(self, batch: _Abreast, beside_dense: bool) -> Callable[[Bench], list[NetworkRecord]]:
+        reference = reference_of(self.known, self._source) if beside_dense else None
+        progress = self._progress
         models = {str(number): model for number, (_, model) in enumerate(batch)}
 
         def settle(bench: Bench) -> list[NetworkRecord]:
@@ -185,10 +192,10 @@ class _Filling:
         return measure
 
 
-def _batches(models: Sequence[tuple[NetworkRecord, bytes]]) -> list[list[tuple[NetworkRecord, bytes]]]:
-    """Return models with their records in as few batches as `ABREAST_BYTES` allow."""
+def _batches(models: _Abreast) -> list[_Abreast]:
+    """Return models with their records in as few batches as `ABREAST_BYTES` allow, one at least."""
     total = sum(len(model) for _, model in models)
-    count = min(len(models), max(1, math.ceil(total / ABREAST_BYTES)))
+    count = max(1, min(len(models), math.ceil(total / ABREAST_BYTES)))
     return [list(models[at::count]) for at in range(count)]
 
 
