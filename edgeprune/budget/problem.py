@@ -9,10 +9,14 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from edgeprune.budget.amounts import macs_of, params_of
+from edgeprune.budget.elimination import Elimination
 from edgeprune.budget.engine_time import time_of
 from edgeprune.budget.programme import Amount, Programme, Terms
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.latency.predict import NetworkTable
+
+_LARGEST = 1_000_000
+"""Groups are eliminated where the largest table that this takes has at most so many entries."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +35,7 @@ class Problem:
         offsets: group -> its first variable.
         owners: the number of what each variable is a width of, -1 where it is none.
         pairs: pair variables and the two width variables that each stands for, in three rows.
+        elimination: of its groups one after the other; None where too much hangs together for that.
         params: parameters and buffers' entries; None where nothing limits them.
         limits: what limits them, such as `--max-params` -> the most there may be.
     """
@@ -46,6 +51,7 @@ class Problem:
     offsets: Mapping[str, int]
     owners: np.ndarray
     pairs: np.ndarray
+    elimination: Elimination | None = None
     params: Amount | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
 
@@ -64,6 +70,7 @@ class Problem:
             offsets=programme.offsets,
             owners=programme.owners,
             pairs=programme.pairs,
+            elimination=_elimination(programme),
         )
 
     def widths_of(self, solution: np.ndarray) -> dict[str, int]:
@@ -103,6 +110,14 @@ def formulate_macs(
     """Build the same programme with multiply-accumulates as its budget."""
     programme = Programme(widths)
     return _problem(programme, graph, values, macs_of(programme, graph), limits or {})
+
+
+def _elimination(programme: Programme) -> Elimination | None:
+    factors = programme.factors()
+    if factors is None:
+        return None
+    found = Elimination({name: len(choices) for name, choices in programme.groups.items()}, factors)
+    return found if found.largest <= _LARGEST else None
 
 
 def _problem(

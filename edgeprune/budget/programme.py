@@ -13,12 +13,13 @@ groups together needs variables of its own:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.sparse import csr_array
 
+from edgeprune.budget.elimination import Factor
 from edgeprune.graph.layers import Axis
 
 
@@ -83,6 +84,7 @@ class Programme:
         self.below: list[Row] = []
         self._upper: list[np.ndarray] = []
         self._pairs: dict[tuple[str, str], np.ndarray] = {}
+        self._gates: dict[str, tuple[str, str]] = {}
         self._inflows: dict[tuple[tuple[tuple[str, float], ...], str], np.ndarray] = {}
         for name, choices in groups.items():
             self._choose(name, choices)
@@ -123,6 +125,7 @@ class Programme:
             pair = self.pair(one, other) if one == name else self.pair(one, other).T
             wide = self.widths[name] > 0
             chosen = self._choose(both, np.append(0, self.widths[name][wide]))
+            self._gates[both] = name, gate
             self._sum_up(pair[wide][:, self.widths[gate] > 0], chosen[1:])
         return both
 
@@ -144,6 +147,29 @@ class Programme:
             for (one, other), cells in self._pairs.items()
         ]
         return np.concatenate([np.zeros((3, 0), np.int64), *blocks], axis=1)
+
+    def factors(self) -> list[Factor] | None:
+        """Return the variables by the groups whose widths say what they are; None where inflows depend on too many."""
+        if self._inflows:
+            return None
+        one_each = [self._factor([name], self.chosen(name)) for name in self.widths]
+        return [*one_each, *(self._factor(ends, cells) for ends, cells in self._pairs.items())]
+
+    def _factor(self, ends: Sequence[str], cells: np.ndarray) -> Factor:
+        """Return the variables `cells` of groups, and of what `gated` named, over the widths of groups alone."""
+        names = tuple(dict.fromkeys(name for end in ends for name in self._gates.get(end, (end,))))
+        grid = dict(zip(names, np.ix_(*(np.arange(len(self.widths[name])) for name in names)), strict=True))
+        numbers = [self._number(end, grid) for end in ends]
+        shape = tuple(len(self.widths[name]) for name in names)
+        return Factor(names, np.broadcast_to(cells[tuple(numbers)], shape))
+
+    def _number(self, name: str, grid: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the number of the width of a group, or of what `gated` named, at those of its groups in `grid`."""
+        if name not in self._gates:
+            return grid[name]
+        group, gate = self._gates[name]
+        wide = np.cumsum(self.widths[group] > 0)  # 0 is the first of the widths while the gate is there
+        return np.where(self.widths[gate][grid[gate]] > 0, wide[grid[group]], 0)
 
     def inflow(self, cin: Axis, name: str) -> np.ndarray:
         """Return the columns that hold, for each width of group `name`, what comes in above the least if it is chosen.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class Ring:
         self.objective = np.zeros(programme.count)
         self.objective[: GROUPS * WIDTHS] = lost.ravel()
         self.problem = Problem.of(programme, -self.objective, self.cost)
+        self.branched = replace(self.problem, elimination=None)
         grid = np.indices((WIDTHS,) * GROUPS).reshape(GROUPS, -1)
         self.lost = sum(lost[at][grid[at]] for at in range(GROUPS))
         self.costs = sum(each[grid[one], grid[other]] for (one, other), each in zip(RING, costs, strict=True))
@@ -63,11 +65,14 @@ def ring(seed: int) -> Ring:
 def test_equals_the_best_of_all_combinations(seed: int, share: float) -> None:
     one = ring(seed)
     budget = np.floor(one.costs.min() + share * (one.costs.max() - one.costs.min())) + 0.5
-    found = least(one.problem, one.objective, [Limit(one.cost.each, budget)])
-    assert found is not None
-    assert found.gap <= GAP
-    assert one.cost.of(found.variables) <= budget
-    assert one.objective @ found.variables == pytest.approx(one.best(budget), rel=GAP, abs=1e-6)
+    for problem in (one.problem, one.branched):
+        found = least(problem, one.objective, [Limit(one.cost.each, budget)])
+        assert found is not None
+        assert found.gap <= GAP
+        assert one.cost.of(found.variables) <= budget
+        lost = float(one.objective @ found.variables)
+        assert lost == pytest.approx(one.best(budget), rel=GAP, abs=1e-6)
+        assert lost - one.best(budget) <= found.gap * lost + 1e-6
 
 
 class Mixed:
@@ -126,7 +131,7 @@ def test_a_search_that_ends_without_an_answer_is_no_proof(monkeypatch: pytest.Mo
         monkeypatch.setattr("edgeprune.budget.optimum.milp", lambda *_, ended=ended, **__: ended)
         one = ring(0)
         with pytest.raises(BudgetError, match="ended after 0 s with no widths within the budget, and none ruled out"):
-            least(one.problem, one.objective, [Limit(one.cost.each, float(one.costs.min()) + most) for most in limits])
+            least(one.branched, one.objective, [Limit(one.cost.each, float(one.costs.min()) + most) for most in limits])
 
 
 def test_what_was_not_ruled_out_is_looked_through_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +147,7 @@ def test_what_was_not_ruled_out_is_looked_through_again(monkeypatch: pytest.Monk
     one = ring(5)
     budget = float(np.quantile(one.costs, 0.02))
     monkeypatch.setattr("edgeprune.budget.optimum.milp", milp)
-    found = least(one.problem, one.objective, [Limit(one.cost.each, budget)])
+    found = least(one.branched, one.objective, [Limit(one.cost.each, budget)])
     assert found is not None
     assert gave_up[0] < len(one.objective)
     assert one.objective @ found.variables == pytest.approx(one.best(budget), rel=GAP)
@@ -150,15 +155,26 @@ def test_what_was_not_ruled_out_is_looked_through_again(monkeypatch: pytest.Monk
 
 def test_there_are_none_under_the_least() -> None:
     one = ring(0)
-    assert least(one.problem, one.objective, [Limit(one.cost.each, float(one.costs.min()) - 0.5)]) is None
+    for problem in (one.problem, one.branched):
+        assert least(problem, one.objective, [Limit(one.cost.each, float(one.costs.min()) - 0.5)]) is None
 
 
 def test_what_just_can_be_met_is_met() -> None:
     one = ring(0)
     floor = float(one.costs.min())
-    found = least(one.problem, one.objective, [Limit(one.cost.each, floor)])
+    for problem in (one.problem, one.branched):
+        found = least(problem, one.objective, [Limit(one.cost.each, floor)])
+        assert found is not None
+        assert one.cost.of(found.variables) == pytest.approx(floor)
+
+
+def test_where_too_many_partial_plans_are_left_it_is_branched(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = ring(3)
+    budget = float(np.quantile(one.costs, 0.4))
+    monkeypatch.setattr("edgeprune.budget.exact.LABELS_MAX", 0)
+    found = least(one.problem, one.objective, [Limit(one.cost.each, budget)])
     assert found is not None
-    assert one.cost.of(found.variables) == pytest.approx(floor)
+    assert one.objective @ found.variables == pytest.approx(one.best(budget), rel=GAP)
 
 
 def test_most_choices_are_not_searched_through(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +194,7 @@ def test_most_choices_are_not_searched_through(monkeypatch: pytest.MonkeyPatch) 
     cost = time.amount(programme.count)
     objective = np.zeros(programme.count)
     objective[:5] = [150, 100, 0, 100, 0]
-    problem = Problem.of(programme, -objective, cost)
+    problem = replace(Problem.of(programme, -objective, cost), elimination=None)
     found = least(problem, objective, [Limit(cost.each, 10.0)])
     assert found is not None
     assert objective @ found.variables == pytest.approx(100.0)

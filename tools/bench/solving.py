@@ -127,7 +127,9 @@ def microseconds(node: EngineNode, widths: Mapping[str, int]) -> float:
         return 0.2 + 5e-4 * positions * max(cin, cout)
     kernel = re.search(r"kernel_shape=([\dx]+)", node.detail)
     taps = math.prod(map(int, kernel[1].split("x"))) if kernel else 1
-    return 1 + 1e-4 * positions * taps * (-(-cin // 4) * 4) * (-(-cout // 8) * 8)
+    grouped = re.search(r"channels_per_group=(\d+)", node.detail)
+    read = 1 if "depthwise" in node.detail else int(grouped[1]) if grouped else cin
+    return 1 + 1e-4 * positions * taps * (-(-read // 4) * 4) * (-(-cout // 8) * 8)
 
 
 if __name__ == "__main__":
