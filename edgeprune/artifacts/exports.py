@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from edgeprune.artifacts.engine_nodes import TRANSPOSED
 from edgeprune.artifacts.tidy import without_weights
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.records import write_bytes
@@ -89,7 +90,7 @@ def _emptied(proto: onnx.ModelProto, graph: ChannelGraph) -> onnx.ModelProto:
     """Return a copy without the entries of the network's parameters."""
     copied = without_weights(proto)
     for one in proto.graph.initializer:
-        if one.name in graph.shapes and one.data_type == onnx.TensorProto.FLOAT:
+        if one.name.removesuffix(TRANSPOSED) in graph.shapes and one.data_type == onnx.TensorProto.FLOAT:
             one = onnx.TensorProto(name=one.name, data_type=one.data_type, dims=one.dims)
         copied.graph.initializer.append(one)
     return copied

@@ -154,7 +154,7 @@ def test_a_table_that_was_measured_in_a_busy_hour_takes_shorter_times_over(
     blueprint: Blueprint, tmp_path: Path
 ) -> None:
     store, bench = TableStore(tmp_path), OpenVINO(slowdown=1 / 1.6)
-    old = fill(blueprint, bench, store)  # type: ignore[arg-type]
+    old = fill(blueprint, OpenVINO(), store)  # type: ignore[arg-type]
     key = {"network": old.network, "budget_ms": 1.0}
     store.decide(bench.fingerprint(), key, {"plan": "by the old times"})
     assert vetted(blueprint, bench, store).sentence == "this machine is 1.6x faster"  # type: ignore[arg-type]
@@ -170,7 +170,7 @@ def test_a_table_that_was_measured_in_a_busy_hour_takes_shorter_times_over(
 
 def test_a_machine_more_than_twice_as_fast_measures_again(blueprint: Blueprint, tmp_path: Path) -> None:
     store, bench = TableStore(tmp_path), OpenVINO(slowdown=1 / 2.1)
-    fill(blueprint, bench, store)  # type: ignore[arg-type]
+    fill(blueprint, OpenVINO(), store)  # type: ignore[arg-type]
     assert vetted(blueprint, bench, store).sentence == "this machine is 2.1x faster"  # type: ignore[arg-type]
     assert not store.load(bench.fingerprint()).records
 
