@@ -226,7 +226,8 @@ def _solver_line(document: Document) -> Lines:
     solver = document.get("solver") or {}
     if solver.get("gap") is not None:
         seconds = f", {format_seconds(solver['seconds'])}" if solver.get("seconds") is not None else ""
-        yield Text(f"Solver: within {solver['gap'] * 100:.2g} % of the best possible plan{seconds}{_held_by(solver)}")
+        near = f"within {solver['gap'] * 100:.2g} % of " if solver["gap"] else ""
+        yield Text(f"Solver: {near}the best possible plan{seconds}{_held_by(solver)}")
     elif solver.get("binding"):
         yield Text(f"Solver: none, widths by another strategy{_held_by(solver)}")
 

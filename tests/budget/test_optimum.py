@@ -168,6 +168,16 @@ def test_what_just_can_be_met_is_met() -> None:
         assert one.cost.of(found.variables) == pytest.approx(floor)
 
 
+def test_what_hangs_together_too_much_for_elimination_is_branched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeprune.budget.problem._LARGEST", WIDTHS**3 - 1)  # a ring's largest table is of three groups
+    one = ring(4)
+    assert one.problem.elimination is None
+    budget = float(np.quantile(one.costs, 0.3))
+    found = least(one.problem, one.objective, [Limit(one.cost.each, budget)])
+    assert found is not None
+    assert one.objective @ found.variables == pytest.approx(one.best(budget), rel=GAP)
+
+
 def test_where_too_many_partial_plans_are_left_it_is_branched(monkeypatch: pytest.MonkeyPatch) -> None:
     one = ring(3)
     budget = float(np.quantile(one.costs, 0.4))
