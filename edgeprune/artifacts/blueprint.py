@@ -17,7 +17,7 @@ import torch
 from onnx import numpy_helper, shape_inference
 from torch import nn
 
-from edgeprune.artifacts.engine_nodes import TRANSPOSED, engine_nodes, name_transposed
+from edgeprune.artifacts.engine_nodes import engine_nodes, name_transposed, parameter_of
 from edgeprune.artifacts.exports import kept_export, random_entries
 from edgeprune.artifacts.liveness import with_conditions
 from edgeprune.artifacts.onnx import export_onnx
@@ -120,10 +120,10 @@ def _free_shapes(graph: onnx.GraphProto) -> None:
 def _cuts_of(name: str, graph: ChannelGraph, plan: WidthPlan) -> dict[int, np.ndarray]:
     """Return dimension -> entries that stay, of an initializer."""
     cuts = plan.cuts.tensors
-    if name in graph.shapes:
-        return dict(cuts.get(name, {}))
-    if name.endswith(TRANSPOSED):
-        return {1 - dim: kept for dim, kept in cuts.get(name.removesuffix(TRANSPOSED), {}).items()}
+    found = parameter_of(name, graph.shapes)
+    if found is not None:
+        parameter, transposed = found
+        return {1 - dim if transposed else dim: kept for dim, kept in cuts.get(parameter, {}).items()}
     if name.endswith(".bias"):  # a BatchNorm's, folded into a layer that has none
         return {dim: kept for dim, kept in cuts.get(f"{name.removesuffix('.bias')}.weight", {}).items() if dim == 0}
     return {}

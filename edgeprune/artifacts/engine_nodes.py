@@ -8,7 +8,7 @@ distinct here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,17 +40,28 @@ def name_transposed(graph: onnx.GraphProto, parameters: Mapping[str, Tensor]) ->
     first_rows = {
         (tuple(one.t().shape), one.detach()[:, 0].numpy().tobytes()): f"{name}{TRANSPOSED}"
         for name, one in parameters.items()
-        if one.dim() == 2
+        if one.dim() == 2 and one.numel()
     }
     names: dict[str, str] = {}
-    for one in graph.initializer:
-        if len(one.dims) == 2 and one.name not in parameters:
+    for one in list(graph.initializer):
+        if len(one.dims) == 2 and one.name not in parameters and 0 not in one.dims:
             name = first_rows.get((tuple(one.dims), numpy_helper.to_array(one)[0].tobytes()))
-            if name is not None and name not in names.values():
-                names[one.name] = one.name = name
+            if name in names.values():  # a layer that is used twice, its weight transposed twice
+                graph.initializer.remove(one)
+            if name is not None:
+                names[one.name] = name
+                one.name = name
     for node in graph.node:
         for at, given in enumerate(node.input):
             node.input[at] = names.get(given, given)
+
+
+def parameter_of(name: str, parameters: Container[str]) -> tuple[str, bool] | None:
+    """Return the parameter that an initializer is, and whether it is transposed; None where it is none."""
+    if name in parameters:
+        return name, False
+    plain = name.removesuffix(TRANSPOSED)
+    return (plain, True) if plain != name and plain in parameters else None
 
 
 @dataclass(eq=False)
@@ -60,16 +71,16 @@ class _Tensors:
     Attributes:
         channels: the groups.
         shapes: of all tensors, by name.
-        weights: names of the initializers.
         axes: how many channels those have that nodes have given.
         places: which dimension these are.
+        transposed: what nodes have given that is a parameter's transpose.
     """
 
     channels: ChannelGraph
     shapes: Mapping[str, tuple[int, ...]]
-    weights: set[str]
     axes: dict[str, Axis] = field(default_factory=dict)
     places: dict[str, int] = field(default_factory=dict)
+    transposed: dict[str, str] = field(default_factory=dict)
 
     def rank(self, name: str) -> int:
         return len(self.shapes.get(name, ()))
@@ -97,9 +108,11 @@ class _Tensors:
 
     def weight_axis(self, name: str, dim: int) -> Axis | None:
         """Return how a dimension of an initializer is made up; None where it is no parameter's."""
-        if name.endswith(TRANSPOSED):
-            name, dim = name.removesuffix(TRANSPOSED), 1 - dim
-        return self.channels.axis(name, dim) if name in self.channels.shapes else None
+        found = parameter_of(self.transposed.get(name, name), self.channels.shapes)
+        if found is None:
+            return None
+        parameter, transposed = found
+        return self.channels.axis(parameter, 1 - dim if transposed else dim)
 
 
 def engine_nodes(graph: onnx.GraphProto, channels: ChannelGraph) -> dict[str, EngineNode]:
@@ -117,13 +130,16 @@ def engine_nodes(graph: onnx.GraphProto, channels: ChannelGraph) -> dict[str, En
     }
     shapes |= {one.name: tuple(one.dims) for one in graph.initializer}
     weights = {one.name for one in graph.initializer}
-    tensors = _Tensors(channels, shapes, weights)
+    tensors = _Tensors(channels, shapes)
     given = {one.name for one in graph.input} - weights
     nodes = {}
     for node in graph.node:
         first = next((name for name in node.input if name and name not in weights), node.output[0])
-        if node.op_type in _CONVOLUTIONS:
-            tensors.places.setdefault(first, 1)
+        if node.op_type in _CONVOLUTIONS and not tensors.axis(first).parts:
+            tensors.places[first] = 1
+            tensors.axes.pop(first, None)
+        if node.op_type == "Transpose" and node.input[0] in channels.shapes and tensors.rank(node.input[0]) == 2:
+            tensors.transposed[node.output[0]] = f"{node.input[0]}{TRANSPOSED}"
         cin = tensors.axis(first)
         tensors.places[node.output[0]] = _out_place(node, first, tensors)
         cout = _out_axis(node, cin, tensors)
@@ -150,7 +166,8 @@ def _out_place(node: onnx.NodeProto, first: str, tensors: _Tensors) -> int:
         return _usual_place(rank)
     if node.op_type == "Transpose":
         known = first in tensors.axes and bool(tensors.axes[first].parts)
-        return [*_attribute(node, "perm")].index(place) if known else _usual_place(rank)
+        order = _attribute(node, "perm") or range(rank)[::-1]
+        return list(order).index(place) if known else _usual_place(rank)
     return place
 
 

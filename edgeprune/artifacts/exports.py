@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from edgeprune.artifacts.engine_nodes import TRANSPOSED
+from edgeprune.artifacts.engine_nodes import TRANSPOSED, parameter_of
 from edgeprune.artifacts.tidy import without_weights
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.records import write_bytes
@@ -90,7 +90,7 @@ def _emptied(proto: onnx.ModelProto, graph: ChannelGraph) -> onnx.ModelProto:
     """Return a copy without the entries of the network's parameters."""
     copied = without_weights(proto)
     for one in proto.graph.initializer:
-        if one.name.removesuffix(TRANSPOSED) in graph.shapes and one.data_type == onnx.TensorProto.FLOAT:
+        if parameter_of(one.name, graph.shapes) and one.data_type == onnx.TensorProto.FLOAT:
             one = onnx.TensorProto(name=one.name, data_type=one.data_type, dims=one.dims)
         copied.graph.initializer.append(one)
     return copied
@@ -101,5 +101,8 @@ def _filled(proto: onnx.ModelProto) -> onnx.ModelProto:
     random = torch.Generator().manual_seed(0)
     for one in proto.graph.initializer:
         if one.data_type == onnx.TensorProto.FLOAT and not one.raw_data and not one.float_data:
-            one.CopyFrom(numpy_helper.from_array(random_entries(one.name, one.dims, random).numpy(), one.name))
+            dims = one.dims[::-1] if one.name.endswith(TRANSPOSED) else one.dims
+            entries = random_entries(one.name, dims, random).numpy()
+            entries = entries.T.copy() if one.name.endswith(TRANSPOSED) else entries
+            one.CopyFrom(numpy_helper.from_array(entries, one.name))
     return proto

@@ -101,13 +101,18 @@ class Elimination:
             parent = self.parents[name]
             others = tuple(at for at, one in enumerate(self.scopes[parent]) if one not in self.scopes[name])
             outside = least[parent].min(others) if others else least[parent]
-            least[name] = sums[name] + (outside.reshape(messages[name].shape) - messages[name])
+            least[name] = sums[name] + (outside - messages[name])
         return least
+
+    def total(self, terms: Tables, places: Mapping[str, int]) -> float:
+        """Return the sum of the terms where each group has the width of that number."""
+        places = {**places, _LAST: 0}
+        return sum(float(table[tuple(places[one] for one in self.scopes[name])]) for name, table in terms.items())
 
     def best(self, sums: Tables) -> dict[str, int]:
         """Return the number of each group's width in the least of all sums, from what `upward` returned."""
         places: dict[str, int] = {}
-        for name in reversed(self.order):
+        for name in reversed(self.order[:-1]):
             row = sums[name]
             for one in reversed(self.scopes[name][1:]):
                 row = row[..., places[one]]

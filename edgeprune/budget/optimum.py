@@ -1,8 +1,8 @@
 """The least of a linear objective over a programme: exact, and quick because most choices are ruled out beforehand.
 
-Where the groups can be eliminated one after the other and there is one limit at most, `budget/exact.py` finds it. What
-many groups flow into together (concatenations), and a second limit, ask for branch and bound. The relaxation gives a
-lower bound, and for every choice how much more than the bound a plan with it costs at least: its excess. Plans that
+Where the groups can be eliminated one after the other and there is one limit at most, `budget/knapsack.py` finds it.
+What many groups flow into together (concatenations), and a second limit, ask for branch and bound. The relaxation gives
+a lower bound, and for every choice how much more than the bound a plan with it costs at least: its excess. Plans that
 cost at most `reach` more than the bound are made of choices whose excess is within it, and only those choices are given
 to branch and bound, which takes its time from the size of the programme. If the best plan made of them is within reach,
 it is the best of all; if not, the reach grows, and only a better plan with one of the choices that were added is looked
@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, linprog, milp
 from scipy.sparse import csc_array, vstack
 
 from edgeprune.budget.elimination import Elimination
-from edgeprune.budget.exact import Exact, TooManyLabelsError
+from edgeprune.budget.knapsack import Knapsack
 from edgeprune.budget.problem import Problem
 from edgeprune.budget.silence import silenced
 from edgeprune.errors import BudgetError
@@ -85,25 +85,38 @@ def least(problem: Problem, objective: np.ndarray, limits: Sequence[Limit] = ())
     if not problem.widths:
         within = all(limit.most >= 0 for limit in limits)
         return Optimum(np.zeros(0), 0.0) if within else None
-    if problem.elimination is not None and len(limits) <= 1:
-        try:
-            return _eliminated(problem.elimination, objective, *limits)
-        except TooManyLabelsError:
-            pass
-    return _branched(problem, objective, limits)
+    deadline = time.perf_counter() + TIME_LIMIT_S
+    if problem.elimination is None or len(limits) > 1:
+        return _branched(problem, objective, limits, deadline)
+    found = _eliminated(problem.elimination, objective, *limits)
+    if found is None or found.gap <= GAP:
+        return found
+    try:
+        other = _branched(problem, objective, limits, deadline) or found
+    except BudgetError:
+        return found
+    return _better(found, other, objective)
 
 
 def _eliminated(elimination: Elimination, objective: np.ndarray, limit: Limit | None = None) -> Optimum | None:
-    """Return what `least` does, by `budget/exact.py`."""
+    """Return what `least` does, by `budget/knapsack.py`, with a large gap where half of the time is too little."""
     limit = limit or Limit(np.zeros(len(objective)), 0.0)
-    found = Exact(elimination, objective, limit.each, limit.most).least(_SEARCHED)
+    knapsack = Knapsack(elimination, objective, limit.each, limit.most)
+    found = knapsack.least(_SEARCHED, time.perf_counter() + TIME_LIMIT_S / 2)
     return None if found is None else Optimum(elimination.variables(found.places, len(objective)), found.gap)
 
 
-def _branched(problem: Problem, objective: np.ndarray, limits: Sequence[Limit]) -> Optimum | None:
+def _better(one: Optimum, other: Optimum, objective: np.ndarray) -> Optimum:
+    """Return the better of two plans, with what the two prove together."""
+    lost = [float(objective @ each.variables) for each in (one, other)]
+    bound = max(each * (1 - found.gap) for each, found in zip(lost, (one, other), strict=True))
+    best = one if lost[0] <= lost[1] else other
+    return replace(best, gap=max(0.0, 1 - bound / max(min(lost), _NOTHING)))
+
+
+def _branched(problem: Problem, objective: np.ndarray, limits: Sequence[Limit], deadline: float) -> Optimum | None:
     """Return what `least` does, by the relaxation and branch and bound."""
     system = _System(problem, objective, limits)
-    deadline = time.perf_counter() + TIME_LIMIT_S
     with silenced():
         relaxed = system.relax()
         if relaxed.x is None:  # a limit that just can be met may be missed by the relaxation's tolerance

@@ -159,9 +159,7 @@ class Programme:
         """Return the variables `cells` of groups, and of what `gated` named, over the widths of groups alone."""
         names = tuple(dict.fromkeys(name for end in ends for name in self._gates.get(end, (end,))))
         grid = dict(zip(names, np.ix_(*(np.arange(len(self.widths[name])) for name in names)), strict=True))
-        numbers = [self._number(end, grid) for end in ends]
-        shape = tuple(len(self.widths[name]) for name in names)
-        return Factor(names, np.broadcast_to(cells[tuple(numbers)], shape))
+        return Factor(names, cells[tuple(self._number(end, grid) for end in ends)])
 
     def _number(self, name: str, grid: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the number of the width of a group, or of what `gated` named, at those of its groups in `grid`."""

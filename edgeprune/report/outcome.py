@@ -227,7 +227,8 @@ def _solver_line(document: Document) -> Lines:
     if solver.get("gap") is not None:
         seconds = f", {format_seconds(solver['seconds'])}" if solver.get("seconds") is not None else ""
         near = f"within {solver['gap'] * 100:.2g} % of " if solver["gap"] else ""
-        yield Text(f"Solver: {near}the best possible plan{seconds}{_held_by(solver)}")
+        bounds = " within its round's bounds" if document.get("rounds") else ""
+        yield Text(f"Solver: {near}the best plan{bounds}, by the table{seconds}{_held_by(solver)}")
     elif solver.get("binding"):
         yield Text(f"Solver: none, widths by another strategy{_held_by(solver)}")
 

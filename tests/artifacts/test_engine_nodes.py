@@ -44,6 +44,19 @@ class Sequence(nn.Module):
         return self.last(self.first(x).relu())
 
 
+class Twice(nn.Module):
+    """A linear layer of `size` to `size` that is used twice between two others, on (N, tokens, channels)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, size)
+        self.shared = nn.Linear(size, size)
+        self.last = nn.Linear(size, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.shared(self.shared(self.first(x)).relu()).relu())
+
+
 @pytest.fixture(scope="module")
 def channels_last() -> Blueprint:
     model = ChannelsLast().eval()
@@ -81,3 +94,36 @@ def test_channels_of_a_sequence_are_its_second_dimension() -> None:
     first = Axis(0, {"first": 1})
     assert (nodes["first"].cin, nodes["first"].cout, nodes["first"].size) == (Axis(3), first, (9,))
     assert (nodes["last"].cin, nodes["last"].cout, nodes["last"].size) == (first, Axis(2), (7,))
+
+
+@pytest.mark.parametrize(
+    "size", [8, 64, 128]
+)  # by how large it is, the exporter transposes a weight once, twice, or not
+def test_a_linear_layer_that_is_used_twice_is_followed_twice(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Twice(size).eval()
+    blueprint = Blueprint(model, trace(model, torch.zeros(1, 5, 3)))
+    (group,) = blueprint.graph.cuttable
+    products = [node for node in blueprint.nodes.values() if node.op == "MatMul"]
+    whole = Axis(0, {group.name: 1})
+    assert [(node.cin, node.cout) for node in products] == [
+        (Axis(3), whole),
+        (whole, whole),
+        (whole, whole),
+        (whole, Axis(2)),
+    ]
+    monkeypatch.setattr(blueprint, "exported", None)
+    small = onnx.load_model_from_string(blueprint.at(WidthPlan.from_scores(blueprint.graph, {}, {group.name: 4})))
+    assert {tuple(one.dims) for one in small.graph.initializer if len(one.dims) == 2} == {(3, 4), (4, 4), (4, 2)}
+
+
+def test_what_a_convolution_reads_has_its_channels_second() -> None:
+    model = nn.Sequential(Turned(), nn.Conv1d(6, 4, 3), nn.ReLU(), nn.Conv1d(4, 2, 1)).eval()
+    nodes = Blueprint(model, trace(model, torch.zeros(1, 9, 6))).nodes
+    assert (nodes["1"].cin, nodes["1"].cout, nodes["1"].size) == (Axis(6), Axis(0, {"1": 1}), (9,))
+
+
+class Turned(nn.Module):
+    """(N, L, C) -> (N, C, L)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 1)

@@ -181,10 +181,25 @@ def test_what_hangs_together_too_much_for_elimination_is_branched(monkeypatch: p
 def test_where_too_many_partial_plans_are_left_it_is_branched(monkeypatch: pytest.MonkeyPatch) -> None:
     one = ring(3)
     budget = float(np.quantile(one.costs, 0.4))
-    monkeypatch.setattr("edgeprune.budget.exact.LABELS_MAX", 0)
+    monkeypatch.setattr("edgeprune.budget.knapsack._LABELS_MAX", 0)
     found = least(one.problem, one.objective, [Limit(one.cost.each, budget)])
     assert found is not None
+    assert found.gap <= GAP
     assert one.objective @ found.variables == pytest.approx(one.best(budget), rel=GAP)
+
+
+def test_a_plan_in_hand_is_not_lost_where_branching_finds_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = ring(3)
+    budget = float(np.quantile(one.costs, 0.4))
+    monkeypatch.setattr("edgeprune.budget.knapsack._LABELS_MAX", 0)
+    ended = scipy.optimize.OptimizeResult(x=None, status=1)
+    monkeypatch.setattr("edgeprune.budget.optimum.milp", lambda *_, **__: ended)
+    found = least(one.problem, one.objective, [Limit(one.cost.each, budget)])
+    assert found is not None
+    assert found.gap > GAP
+    assert one.cost.of(found.variables) <= budget
+    lost = float(one.objective @ found.variables)
+    assert lost * (1 - found.gap) <= one.best(budget) <= lost
 
 
 def test_most_choices_are_not_searched_through(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,8 @@ def main() -> None:
                 print(f"{precision}: {error.message}")
             else:
                 benches[precision] = bench
+        if not benches:
+            parser.error(f"{options.target} can't be used here")
         models = {name: bench.typed(dense, calibration) for name, bench in benches.items()}
         turns = [{name: _ms(bench, models[name]) for name, bench in benches.items()} for _ in range(options.sessions)]
         first, *_ = benches

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeprune.budget import exact
+from edgeprune.budget import knapsack
 from edgeprune.budget.elimination import Elimination, Factor
-from edgeprune.budget.exact import Exact, TooManyLabelsError
+from edgeprune.budget.knapsack import Knapsack
 from edgeprune.budget.programme import Programme
 from edgeprune.graph.layers import Axis
 
@@ -69,7 +69,7 @@ def test_least_sums_are_those_of_all_combinations(seed: int) -> None:
 def test_the_best_within_a_limit_is_that_of_all_combinations(seed: int, share: float) -> None:
     one = Factors(seed)
     most = math.floor(one.taken.min() + share * (one.taken.max() - one.taken.min())) + 0.5
-    found = Exact(one.elimination, one.objective, one.each, most).least(gap=0.0)
+    found = Knapsack(one.elimination, one.objective, one.each, most).least(gap=0.0)
     within = one.taken <= most
     if found is None:
         assert not within.any()
@@ -85,13 +85,13 @@ def test_a_plan_within_the_gap_is_enough() -> None:
     # one and 3/4 of the other: 20 - 10 * 5 / 4 = 7.5, so that a plan that loses 10 is proven to be within 25 %.
     factors = [Factor((name,), np.array([2 * at, 2 * at + 1])) for at, name in enumerate("ab")]
     elimination = Elimination(dict.fromkeys("ab", 2), factors)
-    one = Exact(elimination, np.array([10.0, 0, 10, 0]), np.array([0.0, 4, 0, 4]), 5.0)
+    one = Knapsack(elimination, np.array([10.0, 0, 10, 0]), np.array([0.0, 4, 0, 4]), 5.0)
     near, best = one.least(gap=0.3), one.least(gap=0.0)
     assert near is not None
     assert best is not None
     assert near.gap <= 0.25
     assert best.gap == 0.0
-    assert sorted(near.places.values()) == sorted(best.places.values()) == [0, 0, 1]
+    assert sorted(near.places.values()) == sorted(best.places.values()) == [0, 1]
 
 
 def test_a_knapsack_that_no_price_solves() -> None:
@@ -102,19 +102,25 @@ def test_a_knapsack_that_no_price_solves() -> None:
     elimination = Elimination(dict.fromkeys("abc", 2), factors)
     objective, each = np.array([6.0, 0, 5, 0, 4, 0]), np.array([0.0, 5, 0, 4, 0, 3])
     for most, kept in ((7.0, "bc"), (8.0, "ac"), (12.0, "abc"), (0.0, "")):
-        found = Exact(elimination, objective, each, most).least(gap=0.0)
+        found = Knapsack(elimination, objective, each, most).least(gap=0.0)
         assert found is not None
         assert [name for name in "abc" if found.places[name]] == list(kept)
-    assert Exact(elimination, objective, each + 1.0, 2.9).least(gap=0.0) is None
+    assert Knapsack(elimination, objective, each + 1.0, 2.9).least(gap=0.0) is None
 
 
-def test_too_many_partial_plans_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", ["_JOINED_MAX", "_LABELS_MAX"])
+def test_where_too_many_partial_plans_are_left_it_says_how_far_it_came(
+    monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    # As above: 20 is lost by the plan that is met on the way, and 7.5 is the bound.
     factors = [Factor((name,), np.array([2 * at, 2 * at + 1])) for at, name in enumerate("ab")]
     elimination = Elimination(dict.fromkeys("ab", 2), factors)
-    one = Exact(elimination, np.array([10.0, 0, 10, 0]), np.array([0.0, 4, 0, 4]), 5.0)
-    monkeypatch.setattr(exact, "_JOINED_MAX", 0)
-    with pytest.raises(TooManyLabelsError):
-        one.least(gap=0.0)
+    one = Knapsack(elimination, np.array([10.0, 0, 10, 0]), np.array([0.0, 4, 0, 4]), 5.0)
+    monkeypatch.setattr(knapsack, limit, 0)
+    found = one.least(gap=0.0)
+    assert found is not None
+    assert found.places == {"a": 0, "b": 0}
+    assert found.gap == pytest.approx(1 - 7.5 / 20)
 
 
 def test_tables_are_no_larger_than_they_need_be() -> None:

@@ -9,12 +9,13 @@ threshold is raised.
 
 Compared with branch and bound by HiGHS: for ResNet-152 at 30 % of its latency the relaxation is a mixture of two plans
 with other widths of a trunk, and branch and bound, which does not know that the trunk's width decides about all of its
-blocks, ended after 20 s with a gap of 3.3 % (`tools/bench/solving.py resnet152`, once with either).
+blocks, ended after 20 s with a gap of 3.3 % (`tools/bench/solving.py resnet152`, before and after).
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,10 +24,10 @@ import numpy as np
 
 from edgeprune.budget.elimination import Elimination, Tables
 
-PRICES = (0.6, 0.75, 0.85, 0.92, 0.96, 0.98, 1.0, 1.02, 1.04, 1.08, 1.15, 1.3, 1.6)
+_PRICES = (0.6, 0.75, 0.85, 0.92, 0.96, 0.98, 1.0, 1.02, 1.04, 1.08, 1.15, 1.3, 1.6)
 """Partial plans are bounded at these multiples of the best price."""
 
-LABELS_MAX = 200_000
+_LABELS_MAX = 200_000
 """So many partial plans of one table are kept, at most ..."""
 
 _JOINED_MAX = 5_000_000
@@ -49,8 +50,8 @@ _NOTHING = 1e-3
 """Gaps of objectives under this are taken relative to it."""
 
 
-class TooManyLabelsError(Exception):
-    """There are too many partial plans to keep; another way of solving is needed."""
+class _TooManyLabelsError(Exception):
+    """There are too many partial plans to keep."""
 
 
 class Found(NamedTuple):
@@ -71,10 +72,9 @@ class _Relaxed(NamedTuple):
     bound: float
     price: float
     places: dict[str, int]
-    lost: float
 
 
-class Exact:
+class Knapsack:
     """A programme with one limit.
 
     Args:
@@ -90,24 +90,28 @@ class Exact:
         self._taken = elimination.tables(each)
         self._most = most + _ROUNDING * abs(most)
 
-    def least(self, gap: float) -> Found | None:
+    def least(self, gap: float, deadline: float = math.inf) -> Found | None:
         """Return the plan of least objective within the limit, or one within `gap` of it; None if there is none.
 
-        Raises:
-            TooManyLabelsError: it takes too many partial plans.
+        Where the partial plans become too many, or after the deadline (of `time.perf_counter`), it is the best plan so
+        far, with a larger gap.
         """
         relaxed = self._relaxed()
         if relaxed is None:
             return None
         found, threshold, reach = relaxed.places, relaxed.bound, _REACH
         bounds = None
-        while _gap(self._amounts(found)[0], threshold) > gap:
+        while _gap(self._lost_by(found), threshold) > gap and time.perf_counter() < deadline:
             bounds = bounds or _Bounds(self._elimination, self._lost, self._taken, relaxed.price, self._most)
-            threshold = min(relaxed.bound + reach * max(relaxed.bound, 1.0), relaxed.lost)
-            frontier = bounds.frontier(threshold)
-            found = min(found, frontier.best(self._most) or found, key=lambda one: self._amounts(one)[0])
+            try:
+                wanted = min(relaxed.bound + reach * max(relaxed.bound, 1.0), self._lost_by(found))
+                frontier = bounds.frontier(wanted)
+            except _TooManyLabelsError:
+                break
+            threshold = wanted
+            found = min(found, frontier.best(self._most) or found, key=self._lost_by)
             reach *= _GROWTH if frontier.labels < _MANY else _SLOW_GROWTH
-        return Found(found, _gap(self._amounts(found)[0], threshold))
+        return Found(found, _gap(self._lost_by(found), threshold))
 
     def _relaxed(self) -> _Relaxed | None:
         """Return the greatest bound over all prices, by the secant of the two plans on either side of the limit.
@@ -119,7 +123,7 @@ class Exact:
         least = elimination.best(elimination.upward(self._lost)[0])
         over = self._amounts(least)
         if over[1] <= self._most:
-            return _Relaxed(over[0], 0.0, least, over[0])
+            return _Relaxed(over[0], 0.0, least)
         within = elimination.best(elimination.upward(self._taken)[0])
         under = self._amounts(within)
         if under[1] > self._most:
@@ -139,14 +143,14 @@ class Exact:
                 within, under = places, amounts
             else:
                 over = amounts
-        return _Relaxed(bound, best_price, within, under[0])
+        return _Relaxed(bound, best_price, within)
 
     def _amounts(self, places: Mapping[str, int]) -> tuple[float, float]:
         """Return what a plan loses, and what it takes of what is limited."""
-        at = [(name, tuple(places[one] for one in scope)) for name, scope in self._elimination.scopes.items()]
-        return sum(float(self._lost[name][cell]) for name, cell in at), sum(
-            float(self._taken[name][cell]) for name, cell in at
-        )
+        return self._lost_by(places), self._elimination.total(self._taken, places)
+
+    def _lost_by(self, places: Mapping[str, int]) -> float:
+        return self._elimination.total(self._lost, places)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,15 +188,15 @@ class _Frontier:
 
     def best(self, most: float) -> dict[str, int] | None:
         """Return the number of each group's width in the plan that loses least and takes `most` at most."""
-        last = self._of[self._elimination.order[-1]]
-        within = np.flatnonzero(last.taken <= most)
+        *groups, last = self._elimination.order
+        within = np.flatnonzero(self._of[last].taken <= most)
         if not len(within):
             return None
-        label = {self._elimination.order[-1]: int(within[np.argmin(last.lost[within])])}
-        for name in reversed(self._elimination.order):
+        label = {last: int(within[np.argmin(self._of[last].lost[within])])}
+        for name in (last, *reversed(groups)):
             children = self._elimination.children[name]
             label |= {one: int(part[label[name]]) for one, part in zip(children, self._of[name].parts, strict=True)}
-        return {name: int(self._of[name].widths[number]) for name, number in label.items()}
+        return {name: int(self._of[name].widths[label[name]]) for name in groups}
 
 
 class _Bounds:
@@ -201,23 +205,29 @@ class _Bounds:
     def __init__(self, elimination: Elimination, lost: Tables, taken: Tables, price: float, most: float) -> None:
         self._elimination = elimination
         self._lost, self._taken, self._most = lost, taken, most
-        self._prices = price * np.array(PRICES)[:, None]
-        runs = [elimination.upward(_priced(lost, taken, float(one))) for one in self._prices.ravel()]
-        least = [elimination.downward(sums, messages) for sums, messages in runs]
+        self._prices = price * np.array(_PRICES)
         # Both (prices, entries).
-        self._least = {name: np.stack([one[name].ravel() for one in least]) for name in elimination.order}
-        self._messages = {name: np.stack([one[name] for _, one in runs]) for name in elimination.order}
+        self._least = {name: np.empty((len(_PRICES), math.prod(elimination.shapes[name]))) for name in lost}
+        self._messages = {name: np.empty((len(_PRICES), math.prod(elimination.shapes[name][1:]))) for name in lost}
+        for at, one in enumerate(self._prices):
+            sums, messages = elimination.upward(_priced(lost, taken, float(one)))
+            least = elimination.downward(sums, messages)
+            for name in lost:
+                self._least[name][at] = least[name].ravel()
+                self._messages[name][at] = messages[name].ravel()
 
     def frontier(self, threshold: float) -> _Frontier:
         """Return what is not ruled out within a threshold.
 
         Raises:
-            TooManyLabelsError: that is too much.
+            _TooManyLabelsError: that is too much.
         """
         found: dict[str, _Labels] = {}
         most = 0
         for name in self._elimination.order:
-            found[name], count = self._eliminated(name, found, threshold + self._prices * self._most)
+            found[name], count = self._eliminated(
+                name, found, threshold + self._prices * self._most + _ROUNDING * abs(threshold)
+            )
             most = max(most, count)
         return _Frontier(self._elimination, found, most)
 
@@ -227,15 +237,15 @@ class _Bounds:
         Args:
             name: the group.
             found: labels of the groups that were eliminated before.
-            limits: the most that objective and price may be together, at each price (prices, 1).
+            limits: the most that objective and price may be together, at each price.
 
         Returns:
             The labels of its message, and how many there were on the way.
         """
         shape = self._elimination.shapes[name]
         lost, taken = self._lost[name].ravel(), self._taken[name].ravel()
-        rest = self._least[name] - (lost + self._prices * taken)  # what is still to come, at least
-        entry = np.flatnonzero((self._least[name] <= limits).all(0))
+        rest = self._least[name] - (lost + self._prices[:, None] * taken)  # what is still to come, at least
+        entry = np.flatnonzero((self._least[name] <= limits[:, None]).all(0))
         lost, taken = lost[entry], taken[entry]
         parts: list[np.ndarray] = []
         count = len(entry)
@@ -243,17 +253,19 @@ class _Bounds:
             labels = found[child]
             at = self._elimination.laid(child, np.arange(len(labels.starts) - 1))
             at = np.broadcast_to(at, shape).ravel()
-            rest = rest - self._messages[child].reshape(len(rest), -1)[:, at]
+            rest = rest - self._messages[child][:, at]
             first, last = labels.starts[at[entry]], labels.starts[at[entry] + 1]
             row, part = _ranges(first, last)
             entry, lost, taken = entry[row], lost[row] + labels.lost[part], taken[row] + labels.taken[part]
             parts = [*(one[row] for one in parts), part]
-            kept = np.flatnonzero((lost + self._prices * taken + rest[:, entry] <= limits).all(0))
+            kept = np.arange(len(entry))
+            for price, left, limit in zip(self._prices, rest, limits, strict=True):
+                kept = kept[lost[kept] + price * taken[kept] + left[entry[kept]] <= limit]
             kept = kept[_undominated(entry[kept], lost[kept], taken[kept])]
             entry, lost, taken, parts = entry[kept], lost[kept], taken[kept], [one[kept] for one in parts]
             count = max(count, len(entry))
-            if count > LABELS_MAX:
-                raise TooManyLabelsError
+            if len(entry) > _LABELS_MAX:
+                raise _TooManyLabelsError
         width, into = np.divmod(entry, math.prod(shape[1:]))
         kept = _undominated(into, lost, taken)
         starts = np.searchsorted(into[kept], np.arange(math.prod(shape[1:]) + 1))
@@ -274,11 +286,11 @@ def _ranges(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """Return all numbers from each first to before each last, and before them which range each is of.
 
     Raises:
-        TooManyLabelsError: there are too many.
+        _TooManyLabelsError: there are too many.
     """
     counts = last - first
     if counts.sum() > _JOINED_MAX:
-        raise TooManyLabelsError
+        raise _TooManyLabelsError
     row = np.repeat(np.arange(len(counts)), counts)
     return row, np.arange(len(row)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
 
@@ -286,11 +298,9 @@ def _ranges(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _undominated(entry: np.ndarray, lost: np.ndarray, taken: np.ndarray) -> np.ndarray:
     """Return the labels that no other one of the same entry is as good as, ordered by entry and by what they take."""
     order = np.lexsort((lost, taken, entry))
-    if not len(order):
-        return order
-    entry, lost = entry[order], lost[order]
-    falling = lost - entry * (lost.max() - lost.min() + 1.0)  # so that each entry begins under all before it
+    rank = np.unique(lost, return_inverse=True)[1]
+    falling = rank[order] - entry[order] * (len(order) + 1)  # so that each entry begins under all before it
     least = np.minimum.accumulate(falling)
-    new = np.concatenate([[True], entry[1:] != entry[:-1]])
-    new[1:] |= falling[1:] < least[:-1] - _ROUNDING
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = falling[1:] < least[:-1]
     return np.asarray(order[new])
