@@ -43,6 +43,13 @@ VARIATION = 0.45
 MOST_WIDTHS = 16
 """A group has no more widths to choose from than this."""
 
+LOOKED_AT = 256
+"""Of a group of more widths than this, those from `FINE` on are looked at that are multiples of `HALF_BLOCK`.
+
+No more than `MOST_WIDTHS` are kept in the end, and looking at all takes most of the time that a programme takes.
+"""
+FINE = 32
+
 
 def numbers_of(known: NetworkTable) -> Sequence[int]:
     """Return the numbers of the networks to measure: all, or a few where other networks have the same layers."""
@@ -110,8 +117,7 @@ def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str) -> np.nda
     The cost is that of all layers that the group reaches, the other groups dense. Where more than `MOST_WIDTHS` are
     left, those are kept that lie evenly along the cost.
     """
-    group = graph.group(name)
-    widths = group.possible
+    widths = _looked_at(graph.group(name).possible)
     cost = group_cost(known, graph, name, widths)
     cheapest_above = np.minimum.accumulate(cost[::-1])[::-1]
     free = np.append(cost[:-1] < cheapest_above[1:] * 0.995, True)
@@ -121,6 +127,13 @@ def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str) -> np.nda
         nearest = np.unique([int(np.argmin(np.abs(cost - mark))) for mark in marks])
         widths = widths[np.union1d(nearest, [0, len(widths) - 1])]
     return np.asarray(widths)
+
+
+def _looked_at(widths: np.ndarray) -> np.ndarray:
+    if len(widths) <= LOOKED_AT:
+        return widths
+    whole = (widths < FINE) | (widths % HALF_BLOCK == 0) | (widths == widths[-1])
+    return widths[whole] if whole.sum() > MOST_WIDTHS else widths
 
 
 def group_cost(known: NetworkTable, graph: ChannelGraph, name: str, widths: np.ndarray) -> np.ndarray:

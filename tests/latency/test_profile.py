@@ -16,7 +16,7 @@ from edgeprune.budget.solve import solve
 from edgeprune.errors import TableError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
-from edgeprune.latency import waiting
+from edgeprune.latency import sampling, waiting
 from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.network import NetworkRecord
 from edgeprune.latency.predict import NetworkTable
@@ -96,6 +96,23 @@ def test_widths_worth_having_lie_on_the_steps(blueprint: Blueprint, table: Netwo
     assert found[0] == 0  # without the block
     cost = group_cost(table, blueprint.graph, "one.0", np.arange(25))
     assert (np.diff(cost[found]) > 0).all()
+
+
+def test_of_a_wide_group_not_every_width_is_looked_at(
+    blueprint: Blueprint, table: NetworkTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "MOST_WIDTHS", 8)
+    for name, value in (("LOOKED_AT", 20), ("FINE", 6)):
+        monkeypatch.setattr(sampling, name, value)
+    asked: list[int] = []
+
+    def cost(known: Any, graph: Any, name: str, widths: np.ndarray) -> np.ndarray:
+        asked.extend(widths.tolist())
+        return widths + 1.0
+
+    monkeypatch.setattr(sampling, "group_cost", cost)
+    useful_widths(table, blueprint.graph, "one.0")  # 0 to 24
+    assert asked == [0, 1, 2, 3, 4, 5, 8, 12, 16, 20, 24]
 
 
 def test_a_second_run_measures_nothing(blueprint: Blueprint, tmp_path: Path) -> None:
