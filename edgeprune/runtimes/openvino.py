@@ -31,7 +31,7 @@ import numpy as np
 from edgeprune.errors import InputError
 from edgeprune.runtimes.base import LayerTime, SessionSettings
 from edgeprune.runtimes.interruptions import Stopwatch, explained, least_disturbed, within
-from edgeprune.runtimes.onnxgraph import Primitive, attribute, read_nodes
+from edgeprune.runtimes.onnxgraph import GraphNode, Primitive, attribute, read_nodes
 
 _DEVICE = "CPU"
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
@@ -45,6 +45,10 @@ _COLD_RUNS = 10
 _COLD_SECONDS = 0.03
 _TWICE_CUT_US = 1.0
 _NOT_COMPUTED = ("Input", "Output", "Const")
+
+_LINEAR = "FullyConnected"
+"""The primitive of a product with a weight matrix; it goes by the name of the addition of its bias."""
+_PRODUCTS = ("MatMul", "Gemm")
 
 
 class OpenVINO:
@@ -177,9 +181,14 @@ class OpenVINOSession:
         for operation in compiled.get_runtime_model().get_ordered_ops():
             info = {key: value.value for key, value in operation.get_rt_info().items()}
             if info["layerType"] not in _NOT_COMPUTED:
-                nodes = _known(info["originalLayersNames"].split(","), self._node_names)
+                executed = info["execTimeMcs"].isdigit()
+                names = info["originalLayersNames"].split(",")
+                # What was done beforehand, such as a weight's transposition, is no part of the node that names it.
+                nodes = _known(names, self._node_names) if executed else tuple(self._node_names.intersection(names))
+                if info["layerType"] == _LINEAR:
+                    nodes = with_product(nodes, self._nodes)
                 primitive = Primitive(operation.get_friendly_name(), info["layerType"], nodes=nodes)
-                mean = int(info["execTimeMcs"]) if info["execTimeMcs"].isdigit() else 0
+                mean = int(info["execTimeMcs"]) if executed else 0
                 means.append((int(info["execOrder"]), primitive, mean))
         return [(primitive, mean) for _, primitive, mean in sorted(means, key=lambda row: row[0])]
 
@@ -273,6 +282,15 @@ def _refuse_other(found: Mapping[str, str], settings: SessionSettings, capabilit
 def _us(mean: int, runs: int, cold_mean: int, cold: int) -> float:
     """Return the us of one of the runs after the first `cold`, from the means over all `runs` and over those."""
     return max(0.0, (mean * runs - cold_mean * cold) / (runs - cold) + _TWICE_CUT_US) if mean else 0.0
+
+
+def with_product(names: tuple[str, ...], nodes: Sequence[GraphNode]) -> tuple[str, ...]:
+    """Return the names of nodes, and before them that of the product that leads to one of them, if they have none."""
+    found = [node for node in nodes if node.name in names]
+    if any(node.op_type in _PRODUCTS for node in found):
+        return names
+    read = {tensor for node in found for tensor in node.inputs}
+    return (*(node.name for node in nodes if node.op_type in _PRODUCTS and read.intersection(node.outputs)), *names)
 
 
 def _known(names: Iterable[str], nodes: frozenset[str]) -> tuple[str, ...]:
