@@ -20,7 +20,7 @@ from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, linprog, mi
 from scipy.sparse import csc_array, vstack
 
 from edgeprune.budget.elimination import Elimination
-from edgeprune.budget.knapsack import Knapsack
+from edgeprune.budget.knapsack import Knapsack, gap_of
 from edgeprune.budget.problem import Problem
 from edgeprune.budget.silence import silenced
 from edgeprune.errors import BudgetError
@@ -39,14 +39,8 @@ _REACH = 3e-3
 _GROWTH = 4.0
 """How much the reach grows at most: by the first plan that was found it may seem to need far more than it does."""
 
-_ROUNDING = 1e-9
-"""Gaps under this are none."""
-
 _INFEASIBLE = 2
 """What the solver says where it has proven that there is no plan."""
-
-_NOTHING = 1e-3
-"""Gaps of objectives under this are taken relative to it."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +105,7 @@ def _better(one: Optimum, other: Optimum, objective: np.ndarray) -> Optimum:
     lost = [float(objective @ each.variables) for each in (one, other)]
     bound = max(each * (1 - found.gap) for each, found in zip(lost, (one, other), strict=True))
     best = one if lost[0] <= lost[1] else other
-    return replace(best, gap=max(0.0, 1 - bound / max(min(lost), _NOTHING)))
+    return replace(best, gap=gap_of(min(lost), bound))
 
 
 def _branched(problem: Problem, objective: np.ndarray, limits: Sequence[Limit], deadline: float) -> Optimum | None:
@@ -138,7 +132,7 @@ def _branched(problem: Problem, objective: np.ndarray, limits: Sequence[Limit], 
                 low = min(low, better if ruled_out else bound)
             late = time.perf_counter() >= deadline
             if best:
-                gap = _gap(best, low if kept.all() else min(low, bound + reach))
+                gap = gap_of(best.fun, low if kept.all() else min(low, bound + reach))
                 if late or kept.all() or gap <= GAP:
                     return Optimum(best.x, gap)
             if kept.all() and ruled_out:
@@ -236,9 +230,3 @@ def _excess(problem: Problem, reduced: np.ndarray) -> np.ndarray:
     excess[chosen] = reduced[chosen] + np.where(np.isfinite(beside), beside, 0.0).sum(1)
     excess[cells] = np.maximum(reduced[cells], excess[ends].max(0, initial=0.0))
     return excess
-
-
-def _gap(best: OptimizeResult, low: float) -> float:
-    """Return how far a plan is from a lower bound of all, as a share of its own objective."""
-    gap = float((best.fun - low) / max(abs(best.fun), _NOTHING))
-    return gap if gap > _ROUNDING else 0.0

@@ -115,7 +115,7 @@ def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str) -> np.nda
     """Return the widths of a group that no larger width undercuts, ascending, the full one always among them.
 
     The cost is that of all layers that the group reaches, the other groups dense. Where more than `MOST_WIDTHS` are
-    left, those are kept that lie evenly along the cost.
+    left, those are kept that lie evenly along the cost. Of wide groups not every width is looked at, see `LOOKED_AT`.
     """
     widths = _looked_at(graph.group(name).possible)
     cost = group_cost(known, graph, name, widths)

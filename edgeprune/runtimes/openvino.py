@@ -184,9 +184,9 @@ class OpenVINOSession:
                 executed = info["execTimeMcs"].isdigit()
                 names = info["originalLayersNames"].split(",")
                 # What was done beforehand, such as a weight's transposition, is no part of the node that names it.
-                nodes = _known(names, self._node_names) if executed else tuple(self._node_names.intersection(names))
+                nodes = _known(names, self._node_names, of_parts=executed)
                 if info["layerType"] == _LINEAR:
-                    nodes = with_product(nodes, self._nodes)
+                    nodes = _with_product(nodes, self._nodes)
                 primitive = Primitive(operation.get_friendly_name(), info["layerType"], nodes=nodes)
                 mean = int(info["execTimeMcs"]) if executed else 0
                 means.append((int(info["execOrder"]), primitive, mean))
@@ -284,7 +284,7 @@ def _us(mean: int, runs: int, cold_mean: int, cold: int) -> float:
     return max(0.0, (mean * runs - cold_mean * cold) / (runs - cold) + _TWICE_CUT_US) if mean else 0.0
 
 
-def with_product(names: tuple[str, ...], nodes: Sequence[GraphNode]) -> tuple[str, ...]:
+def _with_product(names: tuple[str, ...], nodes: Sequence[GraphNode]) -> tuple[str, ...]:
     """Return the names of nodes, and before them that of the product that leads to one of them, if they have none."""
     found = [node for node in nodes if node.name in names]
     if any(node.op_type in _PRODUCTS for node in found):
@@ -293,11 +293,11 @@ def with_product(names: tuple[str, ...], nodes: Sequence[GraphNode]) -> tuple[st
     return (*(node.name for node in nodes if node.op_type in _PRODUCTS and read.intersection(node.outputs)), *names)
 
 
-def _known(names: Iterable[str], nodes: frozenset[str]) -> tuple[str, ...]:
+def _known(names: Iterable[str], nodes: frozenset[str], *, of_parts: bool = True) -> tuple[str, ...]:
     """Return the ONNX nodes among OpenVINO's names; it adds `/WithoutBiases` and the like to the parts of a node."""
     found: dict[str, None] = {}
     for name in names:
-        while name not in nodes and "/" in name:
+        while of_parts and name not in nodes and "/" in name:
             name = name.rpartition("/")[0]
         if name in nodes:
             found[name] = None
