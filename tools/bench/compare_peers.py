@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from network_options import network_of, parser_of
+from network_options import network_of, parser_of, target_name
 from peer_pruning import PEERS, Peer, ratio_at
 from torch import Tensor, nn
 
@@ -77,7 +77,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = parser_of(__doc__)
-    parser.add_argument("--target", default="openvino")
+    parser.add_argument("--target", type=target_name, default="openvino")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--budgets", type=parse_latencies, default="70%,50%,35%")
     parser.add_argument("--keep", type=lambda text: text.split(","), default=[])

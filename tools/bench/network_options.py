@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import InputError
+from edgeprune.targets.target import find_target
 from edgeprune.units import parse_floats, parse_shape
+
+
+def target_name(name: str) -> str:
+    """Return the name of a target.
+
+    Raises:
+        InputError: there is no such target.
+    """
+    return find_target(name).name
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,7 +55,7 @@ def parser_of_many(description: str | None, out: str) -> Parser:
     parser = Parser(description)
     parser.add_argument("models", nargs="+")
     parser.add_argument("--input", type=parse_shape)
-    parser.add_argument("--target", default="openvino")
+    parser.add_argument("--target", type=target_name, default="openvino")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(out))
     return parser

@@ -17,7 +17,7 @@ import statistics
 from contextlib import ExitStack
 
 import numpy as np
-from network_options import network_of, parser_of
+from network_options import network_of, parser_of, target_name
 
 from edgeprune.artifacts.onnx import export_onnx
 from edgeprune.artifacts.samples import val_arrays
@@ -38,7 +38,7 @@ from edgeprune.verification.numerics import largest_difference
 def main() -> None:
     """Measure in turns, then print a row a precision."""
     parser = parser_of(__doc__)
-    parser.add_argument("--target", default="openvino")
+    parser.add_argument("--target", type=target_name, default="openvino")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sessions", type=int, default=5)
     options = parser.parse_args()

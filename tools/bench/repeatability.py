@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from network_options import Parser
+from network_options import Parser, target_name
 
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.artifacts.source import load_source
@@ -33,7 +33,7 @@ def main() -> None:
     """Measure and print one row a session, then the scatter."""
     parser = Parser(__doc__)
     parser.add_argument("model", nargs="?", default="demo")
-    parser.add_argument("--target", default="openvino")
+    parser.add_argument("--target", type=target_name, default="openvino")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sessions", type=int, default=8)
     options = parser.parse_args()

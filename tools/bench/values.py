@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from network_options import network_of, parser_of
+from network_options import network_of, parser_of, target_name
 
 from edgeprune.budget.strategies import search
 from edgeprune.budget.values import values_from_scores
@@ -32,7 +32,7 @@ from edgeprune.units import parse_latencies
 def main() -> None:
     """Plan, cut, refit, evaluate; print one row a budget and kind of values."""
     parser = parser_of(__doc__)
-    parser.add_argument("--target", default="openvino")
+    parser.add_argument("--target", type=target_name, default="openvino")
     parser.add_argument("--latency", type=parse_latencies, default="70%,50%,35%")
     options = parser.parse_args()
     job = Job(**network_of(options), target=options.target, threads=1)
