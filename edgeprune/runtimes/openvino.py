@@ -3,16 +3,13 @@
 Facts about the CPU plug-in that this file rests on (OpenVINO 2026.4; src/plugins/intel_cpu perf_count.h, graph.cpp):
   - without INFERENCE_PRECISION_HINT it runs bf16 wherever the processor can; a precision or a thread count that it
     cannot give is replaced silently, so both are read back from the compiled model and compared;
-  - a node's counter is a running mean since compilation, cold runs included, of durations cut to whole microseconds,
-    and is cut to a whole microsecond again when read. So: read twice, take the difference of the totals, add the two
-    half microseconds, and use several fresh compilations, because one preemption stays in a mean for ever;
+  - one preemption stays in the mean of a node's counter for ever, so several fresh compilations are counted (see
+    `openvino_layers.py`);
   - by default it binds whatever thread calls an inference to a core of its own choice, on every call; where something
     else binds that thread too (this measuring does), small networks at times take 0.1 ms more for as long as they are
     loaded (0.27 instead of 0.16 ms), and the other core is not left. So one thread is not bound by it; several are;
   - int8 is in the model, not a setting: the runtime model says of each primitive what it computes in, u8 or i8 there;
     what is left in floating point then runs in float32;
-  - the status of a node says only whether that mean is above zero. Which nodes a primitive computes is in the runtime
-    model, as `originalLayersNames`;
   - `import openvino` reports to its makers through the package openvino_telemetry when that is importable.
 """
 
@@ -24,14 +21,15 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
 from edgeprune.errors import InputError
 from edgeprune.runtimes.base import LayerTime, SessionSettings
 from edgeprune.runtimes.interruptions import Stopwatch, explained, least_disturbed, within
-from edgeprune.runtimes.onnxgraph import GraphNode, Primitive, attribute, read_nodes
+from edgeprune.runtimes.onnxgraph import read_nodes
+from edgeprune.runtimes.openvino_layers import Counter, counters, one_run_us, served_by
 
 _DEVICE = "CPU"
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
@@ -43,12 +41,20 @@ _COMPILATIONS = (2, 8)
 _COMPILING_S = 2.0
 _COLD_RUNS = 10
 _COLD_SECONDS = 0.03
-_TWICE_CUT_US = 1.0
-_NOT_COMPUTED = ("Input", "Output", "Const")
 
-_LINEAR = "FullyConnected"
-"""The primitive of a product with a weight matrix; it goes by the name of the addition of its bias."""
-_PRODUCTS = ("MatMul", "Gemm")
+
+class _Count(NamedTuple):
+    """What one compilation has counted.
+
+    Attributes:
+        counters: as they were read in the end.
+        us: of one inference, by primitive.
+        watch: held over all runs that count.
+    """
+
+    counters: list[Counter]
+    us: list[float]
+    watch: Stopwatch
 
 
 class OpenVINO:
@@ -86,7 +92,6 @@ class OpenVINOSession:
         self._core = self._openvino.Core()
         self._model = _read_model(self._core, onnx)
         self._nodes = read_nodes(onnx)
-        self._node_names = frozenset(node.name for node in self._nodes)
         self._arrays: list[Any] = []
         started = time.perf_counter()
         compiled = self._compile()
@@ -135,26 +140,23 @@ class OpenVINOSession:
         each = max(5, math.ceil(runs / compilations))
         counts = [self._count(each) for _ in range(compilations)]
         # Matched by position: constants get new numbers, and so new names, in every compilation.
-        primitives = [primitive for primitive, _ in counts[0][0]]
-        counts = [counts[at] for at in least_disturbed([watch for _, watch in counts])]
-        times = [statistics.median(us for _, us in row) for row in zip(*(rows for rows, _ in counts))]
-        layers_us = each * sum(us for rows, _ in counts for _, us in rows)
-        self.report.update(explained(layers_us, sum(watch.wall_us for _, watch in counts)))
+        primitives = [counter.primitive for counter in counts[0].counters]
+        served = served_by(counts[0].counters, self._nodes)
+        counts = [counts[at] for at in least_disturbed([one.watch for one in counts])]
+        times = [statistics.median(row) for row in zip(*(one.us for one in counts))]
+        layers_us = each * sum(sum(one.us) for one in counts)
+        self.report.update(explained(layers_us, sum(one.watch.wall_us for one in counts)))
         return [
-            LayerTime(nodes, primitive.op_type, us)
-            for nodes, primitive, us in zip(attribute(self._nodes, primitives), primitives, times)
+            LayerTime(of.nodes, primitive.op_type, us, of.behind)
+            for of, primitive, us in zip(served, primitives, times)
         ]
 
     def close(self) -> None:
         """Release the compiled model; see `base.Session.close`."""
         self._request = self._compiled = self._model = self._core = None
 
-    def _count(self, runs: int) -> tuple[list[tuple[Primitive, float]], Stopwatch]:
-        """Compile afresh, warm up, and count `runs`.
-
-        Returns:
-            The us of one inference by primitive, and the watch that was held over all runs.
-        """
+    def _count(self, runs: int) -> _Count:
+        """Compile afresh, warm up, and count `runs`."""
         compiled = self._compile()
         request = compiled.create_infer_request()
         self._bind_to(request)
@@ -162,7 +164,7 @@ class OpenVINOSession:
         while cold < _COLD_RUNS or time.perf_counter() < until:
             request.infer(share_outputs=True)
             cold += 1
-        start = self._counters(compiled)
+        start = counters(compiled, self._nodes)
         watch = Stopwatch()
         for _ in range(runs):
             request.infer(share_outputs=True)
@@ -170,27 +172,9 @@ class OpenVINOSession:
         if self._settings.threads > 1:
             # The calling thread leaves work to others, so its processor time says nothing.
             watch.used_us, watch.ran_through = watch.wall_us, True
-        counted = self._counters(compiled)
-        times = [_us(mean, cold + runs, cold_mean, cold) for (_, mean), (_, cold_mean) in zip(counted, start)]
-        primitives = [primitive for primitive, _ in counted]
-        return list(zip(primitives, within(watch.used_us / runs, times))), watch
-
-    def _counters(self, compiled: Any) -> list[tuple[Primitive, int]]:
-        """Return every primitive with the mean of its counter in whole us, in execution order."""
-        means = []
-        for operation in compiled.get_runtime_model().get_ordered_ops():
-            info = {key: value.value for key, value in operation.get_rt_info().items()}
-            if info["layerType"] not in _NOT_COMPUTED:
-                executed = info["execTimeMcs"].isdigit()
-                names = info["originalLayersNames"].split(",")
-                # What was done beforehand, such as a weight's transposition, is no part of the node that names it.
-                nodes = _known(names, self._node_names, of_parts=executed)
-                if info["layerType"] == _LINEAR:
-                    nodes = _with_product(nodes, self._nodes)
-                primitive = Primitive(operation.get_friendly_name(), info["layerType"], nodes=nodes)
-                mean = int(info["execTimeMcs"]) if executed else 0
-                means.append((int(info["execOrder"]), primitive, mean))
-        return [(primitive, mean) for _, primitive, mean in sorted(means, key=lambda row: row[0])]
+        counted = counters(compiled, self._nodes)
+        times = [one_run_us(now.mean_us, cold + runs, then.mean_us, cold) for now, then in zip(counted, start)]
+        return _Count(counted, within(watch.used_us / runs, times), watch)
 
     def _compile(self) -> Any:
         config = {
@@ -277,31 +261,6 @@ def _refuse_other(found: Mapping[str, str], settings: SessionSettings, capabilit
                 f"OpenVINO gives {what} {found[what]} on this machine, not {wanted}",
                 remedy=f"ask for --{what} {found[what]}",
             )
-
-
-def _us(mean: int, runs: int, cold_mean: int, cold: int) -> float:
-    """Return the us of one of the runs after the first `cold`, from the means over all `runs` and over those."""
-    return max(0.0, (mean * runs - cold_mean * cold) / (runs - cold) + _TWICE_CUT_US) if mean else 0.0
-
-
-def _with_product(names: tuple[str, ...], nodes: Sequence[GraphNode]) -> tuple[str, ...]:
-    """Return the names of nodes, and before them that of the product that leads to one of them, if they have none."""
-    found = [node for node in nodes if node.name in names]
-    if any(node.op_type in _PRODUCTS for node in found):
-        return names
-    read = {tensor for node in found for tensor in node.inputs}
-    return (*(node.name for node in nodes if node.op_type in _PRODUCTS and read.intersection(node.outputs)), *names)
-
-
-def _known(names: Iterable[str], nodes: frozenset[str], *, of_parts: bool = True) -> tuple[str, ...]:
-    """Return the ONNX nodes among OpenVINO's names; it adds `/WithoutBiases` and the like to the parts of a node."""
-    found: dict[str, None] = {}
-    for name in names:
-        while of_parts and name not in nodes and "/" in name:
-            name = name.rpartition("/")[0]
-        if name in nodes:
-            found[name] = None
-    return tuple(found)
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 from edgeprune.errors import InputError
 from edgeprune.runtimes.base import SessionSettings
-from edgeprune.runtimes.openvino import _known, _us
 from edgeprune.runtimes.registry import open_runtime
 from edgeprune.targets.clocks import allowed_cores, keep_affinity, pin
 from tests.contracts.runtime_contract import QuantizedContract
@@ -85,53 +83,3 @@ def test_telemetry_is_off() -> None:
         "sys.exit(any(name.startswith('openvino_telemetry.') for name in sys.modules))\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_names_of_parts_lead_to_their_node() -> None:
-    nodes = frozenset(["conv", "a/b"])
-    assert _known(["conv/WithoutBiases", "conv", "a/b", "Constant_7"], nodes) == ("conv", "a/b")
-
-
-def test_the_cold_runs_come_out_of_the_mean() -> None:
-    # 10 cold runs of 30 us, then 40 of 8: (300 + 320) / 50 = 12.4, which reads 12. (12 * 50 - 30 * 10) / 40 = 7.5,
-    # and 1 for the two times that a fraction was cut off.
-    assert _us(12, 50, 30, 10) == 8.5
-    assert _us(0, 50, 0, 10) == 0
-    assert _us(1, 50, 30, 10) == 0
-
-
-def test_a_linear_layer_has_its_product_and_what_leads_to_it_has_not() -> None:
-    """On tokens: two linear layers with a bias, the first between a Tanh and a Relu; OpenVINO names the bias alone."""
-    helper, random = onnx.helper, np.random.default_rng(0)
-    weights = {
-        "wide": random.standard_normal((64, 256)),
-        "wide_bias": random.standard_normal(256),
-        "narrow": random.standard_normal((256, 64)),
-        "narrow_bias": random.standard_normal(64),
-    }
-    nodes = [
-        helper.make_node("Tanh", ["input"], ["tanh"], name="tanh"),
-        helper.make_node("MatMul", ["tanh", "wide"], ["product"], name="wide"),
-        helper.make_node("Add", ["product", "wide_bias"], ["added"], name="wide#2"),
-        helper.make_node("Relu", ["added"], ["relu"], name="relu"),
-        helper.make_node("MatMul", ["relu", "narrow"], ["product2"], name="narrow"),
-        helper.make_node("Add", ["product2", "narrow_bias"], ["output"], name="narrow#2"),
-    ]
-    shape = [1, 196, 64]
-    graph = helper.make_graph(
-        nodes,
-        "tokens",
-        [helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, shape)],
-        [onnx.numpy_helper.from_array(one.astype(np.float32), name) for name, one in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    settings = SessionSettings("fp32", 1, per_layer=True)
-    session = open_runtime("openvino").open(model.SerializeToString(), settings)
-    session.bind([np.zeros(shape, np.float32)])
-    rows = {row.nodes: row.us for row in session.layer_times(20)}
-    session.close()
-    assert ("wide", "wide#2", "relu") in rows
-    assert ("narrow", "narrow#2") in rows
-    assert ("tanh",) in rows
-    assert min(rows["wide", "wide#2", "relu"], rows["narrow", "narrow#2"]) > 10  # 3.2 million products each
