@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgeprune.pruning.importance import scores
     from edgeprune.pruning.slim import masked, slim
     from edgeprune.pruning.statistics import reestimate
+    from edgeprune.pruning.verify import verified
     from edgeprune.report.terminal import terminal_progress
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "slim": "pruning.slim",
     "terminal_progress": "report.terminal",
     "trace": "graph.trace",
+    "verified": "pruning.verify",
 }
 
 __all__ = [
@@ -60,11 +62,16 @@ __all__ = [
     "slim",
     "terminal_progress",
     "trace",
+    "verified",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: `import edgeprune` alone loads no torch."""
+    if name == "training":  # with its parts for a training loop of one's own
+        for part in ("rni", "lapp"):
+            importlib.import_module(f"edgeprune.training.{part}")
+        return importlib.import_module("edgeprune.training")
     if name not in _HOMES:
         raise AttributeError(f"module 'edgeprune' has no attribute {name!r}")
     return getattr(importlib.import_module(f"edgeprune.{_HOMES[name]}"), name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from edgeprune.artifacts.subject import Network, python_subject, taken
 from edgeprune.budget.choice import Choice
 from edgeprune.budget.strategies import search
 from edgeprune.budget.values import values_from_scores
-from edgeprune.errors import InputError
+from edgeprune.errors import InputError, nearest
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
-from edgeprune.job import Job
+from edgeprune.job import Job, default_out
 from edgeprune.latency.bench import open_bench
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.store import TableStore
@@ -26,7 +27,7 @@ from edgeprune.latency.trust import trusted_table
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.verify import verified
 from edgeprune.training.data import Data
-from edgeprune.units import parse_latency
+from edgeprune.units import parse_bytes, parse_latency
 
 _BROUGHT = {"weights": "load them into the network first", "input_shape": "the example input has it"}
 """Fields of a job that a Python network brings with it, and what to do in place of giving them."""
@@ -81,7 +82,7 @@ def plan(
 
     Args:
         graph: from `trace`.
-        table: from `profile`, of the same network.
+        table: from `profile`, of the same network; what `graph` has locked since stays as it is.
         scores: group -> one score a channel, higher is more important.
         latency_ms: the budget in milliseconds.
         align: widths are multiples of this; 1 leaves it to the measured steps.
@@ -103,7 +104,9 @@ def export(
     target: str,
     latency: str,
     data: Data | str | None = None,
+    device: str | Sequence[str] = "local",
     out: str | Path | None = None,
+    max_size: str | int | None = None,
     progress: Progress = SILENT,
     **options: Any,
 ) -> pipeline.Result:
@@ -115,10 +118,14 @@ def export(
         target: name of a profile.
         latency: budget with its unit: `10ms`, or `60%` of the dense network's.
         data: training and validation images, or a source of them as on the command line; None trains nothing.
+        device: `local`, or `ssh://[user@]host[:port][/path/to/python]`; several share the filling of the table.
         out: the bundle's folder; `runs/CLASS-TARGET` by default.
+        max_size: the most that the weights may take at the engine's precision: bytes, or a text like `25MB`.
         progress: where to show it.
-        options: further fields of `edgeprune.job.Job`: epochs, threads, precision, seed, lock, submodule, force ...;
-            mean and std are for data that are named. The network brings weights and input_shape with it.
+        options: further fields of `edgeprune.job.Job`, which describes them: align, allow_inexact, allow_unverified,
+            criterion, dry_run, epochs, force, lock, max_drop, max_params, precision, resume, rounds, seed, strategy,
+            submodule, threads; mean and std are for data that are named. The network brings weights and input_shape
+            with it.
 
     Returns:
         The result: `.content` as in `export --json`, `.exit_code`.
@@ -129,9 +136,17 @@ def export(
     for name, remedy in _BROUGHT.items():
         if options.get(name) is not None:
             raise InputError(f"{name} was given, and the network is a Python object", remedy=remedy)
+    known = [one.name for one in fields(Job)]
+    for name in options:
+        if name not in known:
+            raise InputError(
+                f"edgeprune.export has no argument {name!r}{nearest(name, known)}",
+                remedy="help(edgeprune.export) lists those that it has",
+            )
+    options.setdefault("devices", device)
     for name in _LISTS:
-        if isinstance(options.get(name), str):
-            options[name] = (options[name],)
+        if name in options:
+            options[name] = (options[name],) if isinstance(options[name], str) else tuple(options[name])
     read = {name: options[name] for name in ("submodule", "mean", "std", "seed") if name in options}
     subject = python_subject(model, example_inputs, data, **read)
     job = Job(
@@ -139,7 +154,8 @@ def export(
         target=target,
         latency=parse_latency(latency),
         data=data if isinstance(data, str) else None,
-        out=Path(out) if out is not None else None,
+        out=Path(out) if out is not None else default_out(subject.name, target),
+        max_size=parse_bytes(max_size) if isinstance(max_size, str) else max_size,
         **options,
     )
     return pipeline.export(job.checked(by_name=False), progress, subject=subject)

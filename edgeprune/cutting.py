@@ -60,11 +60,17 @@ def cut(ready: Prepared, chosen: Mapping[str, Any], work: Workspace, attempt: in
     return Cut(chosen, plan, shipped, accuracy)
 
 
-def epochs_of(ready: Prepared) -> int:
-    """Return for how many epochs a network is trained after it was cut."""
+def epochs_of(ready: Prepared, *, narrower: bool) -> int:
+    """Return for how many epochs a network is trained after it was cut.
+
+    Args:
+        ready: the dense network on its target.
+        narrower: something was cut; else there is nothing to recover, and training is only what was asked for.
+    """
     if ready.subject.data is None:
         return 0
-    return DEFAULT_EPOCHS if ready.job.epochs is None else ready.job.epochs
+    usual = DEFAULT_EPOCHS if narrower else 0
+    return usual if ready.job.epochs is None else ready.job.epochs
 
 
 def _recovered(
@@ -76,7 +82,7 @@ def _recovered(
         return small, None
     images = [batch for batch, _ in data.calibration(CALIBRATION_IMAGES, job.seed)]
     compensate(small, ready.subject.model, plan, images, seed=job.seed, progress=progress)
-    epochs = epochs_of(ready)
+    epochs = epochs_of(ready, narrower=plan.widths != WidthPlan.dense(ready.graph).widths)
     if epochs:
         small = recover(
             small,

@@ -29,6 +29,9 @@ class EdgePruneError(Exception):
         self.message = message
         self.remedy = remedy
 
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
 
 class InputError(EdgePruneError):
     exit_code = 2

@@ -32,7 +32,7 @@ def announcement(ready: Prepared, planned: Mapping[str, Any], out: Path) -> str:
         out: where the bundle goes.
     """
     latency, (low, high) = planned["latency_ms"], planned["band_ms"]
-    epochs = epochs_of(ready)
+    epochs = epochs_of(ready, narrower=any(one["width"] < one["of"] for one in planned["plan"].values()))
     built = "" if ready.absence else f"up to {planned['max_rounds']} networks are built and measured, then "
     trained = f"{epochs} {'epoch' if epochs == 1 else 'epochs'} of recovery"
     return (

@@ -113,7 +113,8 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
         with Workspace(out, request, resume=job.resume, force=job.force) as work:
             if settled.trials:
                 work.once("precision", settled.to_json)
-            baseline = work.once("baseline", lambda: _baseline(ready, progress))
+            presence = "baseline-by-table" if ready.absence else "baseline"  # a resumed run may find the device there
+            baseline = work.once(presence, lambda: _baseline(ready, progress))
             ready.dense = _dense_of(baseline)  # one scale of milliseconds for the whole run, resumed or not
             if ready.absence:
                 chosen = work.once("plan", lambda: promised(ready, solution, planned["latency_ms"]["floor"]))
@@ -166,7 +167,7 @@ def plan(job: Job, progress: Progress = SILENT, budgets: Sequence[LatencyBudget]
             found = search(ready.choice, ready.table)
             rungs = list(zip(budgets, foretold(ready, budgets, found), strict=True))
             failed = [(budget, error) for budget, error in rungs if isinstance(error, BudgetError)]
-            if len(failed) == len(rungs):
+            if failed and len(failed) == len(rungs):
                 raise max(failed, key=lambda rung: rung[0].of(ready.dense_ms))[1]
             document = plans_document(ready, rungs, found.fastest(), explain)
         return Result({**document, "steps": ready.steps})
@@ -310,6 +311,8 @@ def _cut_to_fit(ready: Prepared, baseline: Mapping[str, Any], work: Workspace, p
         assert measured is not None, "the device is there"
         if measured.median_ms <= baseline["budget_ms"] or not measured.trusted:
             break
+        if left <= 0:
+            progress.say(f"measured over the budget, and all {ready.job.rounds} measurements are used: see --rounds")
     return cuts
 
 

@@ -95,8 +95,10 @@ class Prepared:
     def timed(self, name: str) -> Iterator[None]:
         """Note how long a step takes."""
         started = time.perf_counter()
-        yield
-        self.steps.append({"name": name, "seconds": round(time.perf_counter() - started, 3)})
+        try:
+            yield
+        finally:
+            self.steps.append({"name": name, "seconds": round(time.perf_counter() - started, 3)})
 
 
 @contextmanager

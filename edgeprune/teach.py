@@ -67,6 +67,7 @@ def teach(job: TrainJob, progress: Progress = SILENT) -> dict[str, Any]:
     with _workspace(job, subject) as work:
         wait_for_all()  # the first process has made room by now
         method = _method(job, subject, model, trained_start, work, progress)
+        progress.say(f"Data: {data.description}")
         progress.say(_announcement(job, recipe, method, trained_start))
         before = evaluate(model, data, progress=progress) if trained_start else None
         trained = fit(
@@ -101,7 +102,8 @@ def _start(job: TrainJob, subject: Subject) -> tuple[Network, bool]:
     start = job.start or ("trained" if subject.trained else "scratch")
     if start == "trained":
         return subject.model, True
-    return (drawn_anew(subject.model, job.seed) if subject.trained else subject.model), False
+    anew = subject.trained or (subject.trained is None and job.start == "scratch")
+    return (drawn_anew(subject.model, job.seed) if anew else subject.model), False
 
 
 def _recipe(job: TrainJob, trained_start: bool) -> Recipe:

@@ -77,6 +77,8 @@ def traced(
                 inspect(graph)
             blueprint = Blueprint(subject.model, graph, TableStore().exports)
             steps.done("trace")
+        if subject.data is not None:
+            progress.say(f"Data: {subject.data.description}")
         yield Traced(benches, subject, blueprint, criterion, steps)
 
 

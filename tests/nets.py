@@ -165,6 +165,23 @@ class Chunked(nn.Module):
         return self.last(torch.cat([one, self.branch(other)], dim=1))
 
 
+class Decoder(nn.Module):
+    """Conv 3 -> 8, transposed 8 -> 6, depthwise transposed 6, both with a BatchNorm and no bias, conv 6 -> 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.up = nn.ConvTranspose2d(8, 6, 2, stride=2, bias=False)
+        self.up_norm = nn.BatchNorm2d(6)
+        self.smooth = nn.ConvTranspose2d(6, 6, 3, padding=1, groups=6, bias=False)
+        self.smooth_norm = nn.BatchNorm2d(6)
+        self.last = nn.Conv2d(6, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.up_norm(self.up(self.stem(x).relu())).relu()
+        return self.last(self.smooth_norm(self.smooth(x)).relu())
+
+
 class Shuffle(nn.Module):
     """Conv 3 -> 8, shuffled in 2 groups, conv 8 -> 2."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,11 @@ def export(folder: Path, model: torch.nn.Module | None = None, **options: Any) -
     )
     manifest: dict[str, Any] = json.loads((folder / "out/manifest.json").read_text())
     return manifest
+
+
+def test_the_parts_for_a_training_loop_are_there_at_once() -> None:
+    code = "import edgeprune; edgeprune.training.rni.convert, edgeprune.training.lapp"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_named_data_are_normalised_as_asked(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ def test_the_tree_is_drawn_as_it_is() -> None:
 
 def test_an_error_says_what_and_what_next() -> None:
     error = EdgePruneError("x is 3", remedy="make it 4")
-    assert (str(error), error.message, error.remedy) == ("x is 3", "x is 3", "make it 4")
+    assert (str(error), error.message, error.remedy) == ("x is 3; make it 4", "x is 3", "make it 4")
+    assert str(EdgePruneError("x is 3")) == "x is 3"
 
 
 @pytest.mark.parametrize(("name", "said"), [("opnvino", " (did you mean 'openvino'?)"), ("zzz", ""), ("", "")])

@@ -365,15 +365,40 @@ def test_from_python(tmp_path: Path) -> None:
         )
 
 
+def test_what_is_locked_after_the_table_was_measured_stays_whole() -> None:
+    torch.manual_seed(0)
+    model, x = Wide().eval(), torch.randn(1, 3, 16, 16)
+    table = edgeprune.profile(model, x, target="openvino")
+    name = next(iter(edgeprune.trace(model, x).groups))
+    graph = edgeprune.trace(model, x, lock=name)
+    plan = edgeprune.plan(graph, table, edgeprune.scores(model, graph, "l2"), latency_ms=0.8 * table.dense.engine_ms)
+    assert name not in plan.widths
+    assert plan.params < edgeprune.WidthPlan.dense(graph).params
+    whole = {**plan.widths, name: table.dense.widths[name]}
+    assert table.predict(whole).ms <= 0.8 * table.dense.engine_ms
+
+
 def test_python_wants_one_sample() -> None:
     with pytest.raises(InputError, match="not one sample"):
         edgeprune.export(Wide(), torch.zeros(2, 3, 8, 8), target="openvino", latency="60%")
 
 
-def test_python_s_options_are_checked_before_anything_is_measured(tmp_path: Path, device: SimulatedBench) -> None:
+def test_python_s_options_are_checked_before_anything_is_measured(
+    tmp_path: Path, device: SimulatedBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "manifest.json").touch()
-    for wrong, said in (({"rounds": 0}, "--rounds 0"), ({"out": tmp_path / "there"}, "exists already")):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "Wide-openvino").mkdir(parents=True)
+    (tmp_path / "runs" / "Wide-openvino" / "manifest.json").touch()
+    for wrong, said in (
+        ({"rounds": 0}, "--rounds 0"),
+        ({"out": tmp_path / "there"}, "exists already; "),
+        ({}, "exists already; "),
+        ({"epoch": 3, "out": tmp_path / "new"}, r"no argument 'epoch' \(did you mean 'epochs'"),
+        ({"max_size": "25", "out": tmp_path / "new"}, "25"),
+        ({"device": "ssh:/board", "out": tmp_path / "new"}, "ssh:/board"),
+    ):
         with pytest.raises(InputError, match=said):
             edgeprune.export(Wide(), torch.zeros(1, 3, 16, 16), target="openvino", latency="60%", **wrong)
     assert device.built == 0

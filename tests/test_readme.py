@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.strip().splitlines()[-1])
 def test_every_python_block_runs(block: str, folder: Path) -> None:
     images = torch.randn(4, 3, 16, 16)
-    known = {"model": Residual().eval(), "example_inputs": images[:1], "images": [images], "torch": torch}
+    known = {"model": Residual().eval(), "example_inputs": images[:1], "images": images, "torch": torch}
     exec(block, {**known, "cross_entropy": torch.zeros(())})
 
 

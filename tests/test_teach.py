@@ -216,6 +216,25 @@ def test_from_scratch_and_from_trained_weights(tmp_path: Path, network: str) -> 
     assert bool((anew.stem[1].running_var == 1).all())
 
 
+def test_scratch_draws_anew_what_a_function_has_trained(tmp_path: Path, network: str) -> None:
+    """A function that loads weights by itself: its BatchNorms tell, and --start scratch is kept where nothing tells."""
+    subject = tracing.subject_of(job(tmp_path, network, "rni"))
+    assert subject.trained is None
+    model, trained = teach._start(job(tmp_path, network, "rni"), subject)
+    assert not trained
+    assert model is subject.model
+    model, _ = teach._start(job(tmp_path, network, "rni", start="scratch"), subject)
+    assert not torch.equal(model.fc.weight, subject.model.fc.weight)
+    path = Path(network.rpartition(":")[0])
+    loads = "def loaded():\n    found = wide()\n    found.stem[1].running_mean += 1\n    return found\n"
+    path.write_text(f"{path.read_text()}\n\n{loads}")
+    loaded = tracing.subject_of(job(tmp_path, f"{path}:loaded", "rni"))
+    assert loaded.trained is True
+    model, trained = teach._start(job(tmp_path, f"{path}:loaded", "rni"), loaded)
+    assert trained
+    assert model is loaded.model
+
+
 def test_lapp_is_not_done_twice(tmp_path: Path, network: str) -> None:
     pipeline.train(job(tmp_path, network, "lapp", macs=0.7))
     weights = tmp_path / "checkpoint"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -32,6 +33,7 @@ def bootstrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Modul
     (tmp_path / "pyproject.toml").write_text(
         '[project]\nname = "pytest"\ndependencies = ["rich>=1"]\noptional-dependencies = { demo = ["numpy>=1"] }\n'
     )
+    monkeypatch.setattr(bootstrap, "_has_pip", os.path.exists)  # which the tests' own Python need not have
     monkeypatch.setattr(bootstrap, "CHECKOUT", tmp_path)
     monkeypatch.setattr(bootstrap, "VENV", venv)
     yield bootstrap
@@ -53,6 +55,24 @@ def test_it_installs_once_and_again_when_the_project_changes(
         stream.write("# changed\n")
     bootstrap.ready("demo")
     assert len(ran) == 2
+
+
+def test_an_environment_that_was_left_half_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Debian's Python leaves it without python3-venv: a Python, and no pip."""
+    monkeypatch.syspath_prepend(str(TOOLS))
+    bootstrap = importlib.import_module("bootstrap")
+    monkeypatch.delitem(sys.modules, "bootstrap")
+    for name, value in (("CHECKOUT", tmp_path), ("VENV", tmp_path / ".venv"), ("_state", lambda: "")):
+        monkeypatch.setattr(bootstrap, name, value)
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(bootstrap, "run", lambda *command: ran.append(command))
+    monkeypatch.setattr(bootstrap, "_complete", lambda python, extra: True)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    bootstrap.ready("demo")
+    assert ran[0] == (sys.executable, "-m", "venv", "--clear", str(tmp_path / ".venv"))
 
 
 def test_it_notices_a_package_that_went_missing(bootstrap: ModuleType, tmp_path: Path) -> None:
@@ -92,6 +112,9 @@ def test_a_missing_program_is_installed(bootstrap: ModuleType, tmp_path: Path, m
         bootstrap.ready_program("a-program", "a-package")
     for name in ("apt-get", "another"):
         (tmp_path / name).touch(mode=0o755)
+    with pytest.raises(SystemExit, match="no sudo to install it with; install a-package"):
+        bootstrap.ready_program("a-program", "a-package")
+    (tmp_path / "sudo").touch(mode=0o755)
     bootstrap.ready_program("another", "a-package")
     assert ran == []
     bootstrap.ready_program("a-program", "a-package")

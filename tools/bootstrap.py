@@ -38,8 +38,8 @@ def ready(extra: str) -> str:
             f"error: Python {sys.version.split()[0]} is older than {version}; run this with python{version} or newer"
         )
     python = str(VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-    if not os.path.exists(python):
-        run(sys.executable, "-m", "venv", str(VENV))
+    if not _has_pip(python):
+        run(sys.executable, "-m", "venv", "--clear", str(VENV))  # an earlier try may have left it half made
     stamp = VENV / f"edgeprune-{extra}.installed"
     state = _state()
     if not stamp.exists() or stamp.read_text() != state or not _complete(python, extra):
@@ -62,11 +62,12 @@ def ready_program(name: str, package: str, *, needed: bool = True) -> None:
     folders = [os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
     if shutil.which(name, path=os.pathsep.join(folders)):
         return
-    if not shutil.which("apt-get"):
+    root = [] if os.geteuid() == 0 else ["sudo"]
+    lacking = next((one for one in ("apt-get", *root) if not shutil.which(one)), None)
+    if lacking:
         if not needed:
             return
-        sys.exit(f"error: the tests need {name}, and there is no apt-get to install it with; install {package}")
-    root = [] if os.geteuid() == 0 else ["sudo"]
+        sys.exit(f"error: the tests need {name}, and there is no {lacking} to install it with; install {package}")
     call(*root, "apt-get", "update", "-q")
     install = [*root, "apt-get", "install", "-q", "-y", "--no-install-recommends", package]
     if needed:
@@ -91,6 +92,12 @@ def call(*command: str) -> int:
             return process.wait()
         except KeyboardInterrupt:
             continue  # the command got it as well, and says how it ends
+
+
+def _has_pip(python: str) -> bool:
+    if not os.path.exists(python):
+        return False
+    return subprocess.run([python, "-c", "import pip"], stderr=subprocess.DEVNULL).returncode == 0
 
 
 def _state() -> str:

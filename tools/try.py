@@ -9,7 +9,8 @@ import sys
 
 from bootstrap import call, ready
 
-EXPORT = ("export", "demo", "--target", "openvino", "--latency", "60%", "--out", "runs/demo", "--force")
+EXPORT = ("export", "demo", "--target", "openvino", "--latency", "60%", "--out", "runs/demo")
 
 if __name__ == "__main__":
-    sys.exit(call(ready("demo"), "-m", "edgeprune", *EXPORT, *sys.argv[1:]))
+    replacing = [] if "--resume" in sys.argv else ["--force"]
+    sys.exit(call(ready("demo"), "-m", "edgeprune", *EXPORT, *replacing, *sys.argv[1:]))

@@ -117,15 +117,19 @@ def _free_shapes(graph: onnx.GraphProto) -> None:
     del graph.value_info[:]
 
 
-def _cuts_of(name: str, graph: ChannelGraph, plan: WidthPlan) -> dict[int, np.ndarray]:
+def _cuts_of(initializer: onnx.TensorProto, graph: ChannelGraph, plan: WidthPlan) -> dict[int, np.ndarray]:
     """Return dimension -> entries that stay, of an initializer."""
-    cuts = plan.cuts.tensors
+    name, cuts = initializer.name, plan.cuts.tensors
     found = parameter_of(name, graph.shapes)
     if found is not None:
         parameter, transposed = found
         return {1 - dim if transposed else dim: kept for dim, kept in cuts.get(parameter, {}).items()}
-    if name.endswith(".bias"):  # a BatchNorm's, folded into a layer that has none
-        return {dim: kept for dim, kept in cuts.get(f"{name.removesuffix('.bias')}.weight", {}).items() if dim == 0}
+    weight = f"{name.removesuffix('.bias')}.weight"
+    if name.endswith(".bias") and weight in graph.outputs:  # a BatchNorm's, folded into a layer that has none
+        out_dims = (graph.outputs[weight], 0)  # of a depthwise transposed convolution, what comes in goes out
+        kept = cuts.get(weight, {})
+        fitting = [kept[dim] for dim in out_dims if dim in kept and graph.shapes[weight][dim] == initializer.dims[0]]
+        return {0: fitting[0]} if fitting else {}
     return {}
 
 
@@ -134,7 +138,7 @@ def _cut_onnx(dense: onnx.ModelProto, graph: ChannelGraph, plan: WidthPlan) -> o
     cuts = plan.cuts
     emptied = []
     for initializer in dense.graph.initializer:
-        dims = _cuts_of(initializer.name, graph, plan)
+        dims = _cuts_of(initializer, graph, plan)
         if dims:
             array = numpy_helper.to_array(initializer)
             for dim, kept in dims.items():

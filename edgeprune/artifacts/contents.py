@@ -42,6 +42,19 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     write_json(folder / "manifest.json", MANIFEST, {**content, "files": digests(folder, "manifest.json")})
 
 
+def rewrite_page(folder: Path, content: bytes) -> None:
+    """Write a bundle's page anew, and its hash into the manifest; what else lies in the folder is none of it.
+
+    Raises:
+        InputError: not a bundle, or a file of it is missing or was changed since.
+    """
+    manifest = read_manifest(folder)
+    write_bytes(folder / PAGE, content)
+    manifest["files"][PAGE] = file_digest(folder / PAGE)
+    del manifest["schema"]
+    write_json(folder / "manifest.json", MANIFEST, manifest)
+
+
 def digests(folder: Path, but: str) -> dict[str, str]:
     """Return the hash of every file in a folder, by its path; `but` is left out."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != but)

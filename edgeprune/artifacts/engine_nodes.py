@@ -140,11 +140,13 @@ def engine_nodes(graph: onnx.GraphProto, channels: ChannelGraph) -> dict[str, En
             tensors.axes.pop(first, None)
         if node.op_type == "Transpose" and node.input[0] in channels.shapes and tensors.rank(node.input[0]) == 2:
             tensors.transposed[node.output[0]] = f"{node.input[0]}{TRANSPOSED}"
-        cin = tensors.axis(first)
+        cin = _in_axis(node, first, tensors)
         tensors.places[node.output[0]] = _out_place(node, first, tensors)
         cout = _out_axis(node, cin, tensors)
         tensors.axes[node.output[0]] = cout
         detail = _detail(node, shapes, given)
+        if node.op_type == "Resize":  # how far it goes is told by no attribute
+            detail = f"{detail} out={_text(tensors.positions(node.output[0]))}"
         # A factor a channel may be the first of what a Mul joins: what it takes is in the other one.
         sized = node.output[0] if node.op_type in JOINS else first
         nodes[node.name] = EngineNode(node.name, node.op_type, detail, tensors.positions(sized), cin, cout)
@@ -197,6 +199,23 @@ def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode()
     return "x".join(str(one) for one in value) if isinstance(value, list | tuple) else str(value)
+
+
+def _in_axis(node: onnx.NodeProto, first: str, tensors: _Tensors) -> Axis:
+    """Return how the channels that come in follow from the plan.
+
+    The weight of a product knows it where the tensor does not: behind a split, a shuffle or heads put together.
+    """
+    cin = tensors.axis(first)
+    if node.op_type not in PRODUCTS or _attribute(node, "group", 1) != 1 or len(node.input) < 2:
+        return cin
+    own = tensors.weight_axis(node.input[1], _in_dim(node))
+    return own if own is not None and tensors.dense(own) == tensors.dense(cin) else cin
+
+
+def _in_dim(node: onnx.NodeProto) -> int:
+    """Return which dimension of a product's weight the channels that come in are."""
+    return int(node.op_type == "Conv" or bool(_attribute(node, "transB", 0)))
 
 
 def _out_axis(node: onnx.NodeProto, cin: Axis, tensors: _Tensors) -> Axis:

@@ -37,6 +37,7 @@ from edgeprune.graph.cuts import Cuts
 from edgeprune.graph.inputs import captured_inputs, eval_mode, find_module
 from edgeprune.training.data import DIGITS_NORMALISATION
 from edgeprune.training.demo import DEMO_INPUT, demo_model
+from edgeprune.training.scratch import was_trained
 from edgeprune.training.state import state_digest
 from edgeprune.units import format_shape, parse_shape
 from edgeprune.usercode import call_function, is_function_name
@@ -52,7 +53,8 @@ class Source:
         cuts: what a bundle has already cut from that network.
         structure: what training has built into that network before; None for nothing.
         importances: tensor -> one number an output channel, where a training for pruning left them.
-        trained: it has weights from a file, or came with its own.
+        trained: it has weights from a file, or came with its own; None where that can't be told: a user's
+            function returned it, and no BatchNorm of it was trained.
         model: the network, in eval mode, on the CPU; or the part of it that was asked for.
         input_shape: of the network's one input, the batch size first.
         inputs: what `model` is called with: random numbers, or what the part gets when the network runs on them.
@@ -67,7 +69,7 @@ class Source:
     cuts: Cuts
     structure: Mapping[str, Any] | None
     importances: Mapping[str, np.ndarray]
-    trained: bool
+    trained: bool | None
     model: nn.Module
     input_shape: tuple[int, ...]
     inputs: tuple[torch.Tensor, ...]
@@ -88,7 +90,7 @@ class _Found:
     data: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    trained: bool = False
+    trained: bool | None = False
     code: bytes = b""
 
 
@@ -147,7 +149,7 @@ def load_source(
         cuts=bundles.read_cuts(weights) if weights is not None and made else Cuts(),
         structure=bundles.read_structure(weights) if weights is not None and made else None,
         importances=importances,
-        trained=found.trained or weights is not None,
+        trained=found.trained if weights is None else True,
         model=model,
         input_shape=tuple(shape),
         inputs=inputs,
@@ -247,7 +249,8 @@ def _timm(text: str) -> _Found:
 def _user_function(text: str) -> _Found:
     model = call_function(text)
     path, _, function = text.rpartition(":")
-    return _Found(function, model, code=Path(path).read_bytes())
+    trained = (isinstance(model, nn.Module) and was_trained(model)) or None
+    return _Found(function, model, trained=trained, code=Path(path).read_bytes())
 
 
 _KINDS: tuple[tuple[Callable[[str], bool], Callable[[str], _Found]], ...] = (

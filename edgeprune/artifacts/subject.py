@@ -58,7 +58,7 @@ class Subject:
     submodule: str = ""
     structure: Mapping[str, Any] | None = None
     importances: Mapping[str, np.ndarray] = field(default_factory=dict)
-    trained: bool = True
+    trained: bool | None = True
     data_name: str | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None

@@ -80,12 +80,13 @@ class Choice:
         """Return group -> the widths worth having, ascending."""
         widths = {}
         for group in self.graph.cuttable:
-            found = useful_widths(table, self.graph, group.name)
             low, high = within.of(group.name)
-            kept = (found % self.align == 0) | (found == group.channels)
-            kept &= (found >= (low or 0)) & (found <= (group.channels if high is None else high))
+            possible = group.possible
+            allowed = (possible % self.align == 0) | (possible == group.channels)
+            allowed &= (possible >= (low or 0)) & (possible <= (group.channels if high is None else high))
+            found = useful_widths(table, group.name, possible[allowed]) if allowed.any() else possible[:0]
             ends = [end for end in (low, high) if end is not None]
-            widths[group.name] = np.union1d(found[kept], ends).astype(np.int64)
+            widths[group.name] = np.union1d(found, ends).astype(np.int64)
         return widths
 
     def value(self, widths: Mapping[str, int]) -> float:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeprune.budget.programme import Programme, Terms
-from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.layers import Axis
 from edgeprune.latency.predict import CostRow, NetworkTable
 
@@ -25,13 +24,13 @@ Links = Counter[frozenset[str]]
 """Groups -> how many layers have just those for their channels."""
 
 
-def time_of(programme: Programme, graph: ChannelGraph, table: NetworkTable) -> Terms:
+def time_of(programme: Programme, table: NetworkTable) -> Terms:
     """Return the engine's microseconds.
 
     Where several groups can take a row away by being emptied, beside those that its channels are of, one of them
     counts: the time may be too long for that, never too short.
     """
-    closed = {group.name: group.channels for group in graph if group.name not in programme.widths}
+    closed = {name: width for name, width in table.dense.widths.items() if name not in programme.widths}
     layers = [_Layer(table, row, *(axis.fix(closed) for axis in row.axes)) for row in table.rows]
     links = Counter(frozenset(layer.names) for layer in layers)
     time = Terms(table.fixed_us)

@@ -98,7 +98,7 @@ def formulate(
         limits: name of a limit -> the most parameters that it allows.
     """
     programme = Programme(widths)
-    return _problem(programme, graph, values, time_of(programme, graph, table), limits or {})
+    return _problem(programme, graph, values, time_of(programme, table), limits or {})
 
 
 def formulate_macs(

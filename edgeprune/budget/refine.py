@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from edgeprune.budget.choice import OPEN, Choice, Range
-from edgeprune.budget.solve import Solution
+from edgeprune.budget.solve import Solution, unreachable
 from edgeprune.budget.strategies import search
 from edgeprune.errors import BudgetError
 from edgeprune.graph.plan import WidthPlan
@@ -116,6 +116,9 @@ class _State:
         counts = Counter(at for session in self.sessions for at in session)
         for at, measured_ms in reconciled(self.sessions).items():
             self.rounds[at] = replace(self.rounds[at], measured_ms=measured_ms, sessions=counts[at])
+        whole = self.table.dense.widths
+        if {**whole, **plan.widths} == whole:
+            return  # the table's scale stays what it was settled to be
         record = record_of(times["network"], plan, self.source.nodes, self.table.network)
         record = replace(record.scaled(self.rounds[number].measured_ms / record.engine_ms), settled=True)
         self.table = NetworkTable(self.store.add(self.table.table, record), self.table.network, self.table.nodes)
@@ -205,7 +208,7 @@ def refine(
                 plan, solution = nearest.plan, nearest.solution
             else:
                 try:
-                    solution = _next(choice, state, budget_ms)
+                    solution = _next(choice, state, budget_ms, drift)
                 except BudgetError:
                     if state.rounds:
                         break
@@ -220,8 +223,12 @@ def refine(
     return Refined(state.best_within(budget_ms), tuple(state.rounds), len(state.sessions), state.table, lowest)
 
 
-def _next(choice: Choice, state: _State, budget_ms: float) -> Solution:
-    """Return the solution to build next; the fastest one where the aim alone is under the floor, but not the budget."""
+def _next(choice: Choice, state: _State, budget_ms: float, drift: float) -> Solution:
+    """Return the solution to build next; the fastest one where the aim alone is under the floor, but not the budget.
+
+    Raises:
+        BudgetError: the budget is under the floor, both as `drift` has them now.
+    """
     goal_ms = AIM * budget_ms
     near = state.nearest(goal_ms)
     between = state.bracket(goal_ms)
@@ -237,9 +244,10 @@ def _next(choice: Choice, state: _State, budget_ms: float) -> Solution:
         return found.best(state.aim(goal_ms, between) * 1000)
     except BudgetError:
         fastest = found.fastest()
-        if fastest.cost_us / 1000 <= state.aim(budget_ms):
+        expected_us = fastest.cost_us * budget_ms / state.aim(budget_ms)
+        if expected_us <= budget_ms * 1000:
             return fastest
-        raise
+        raise unreachable(budget_ms * drift * 1000, expected_us * drift, found.limits) from None
 
 
 def _is_near(one: Round, goal_ms: float) -> bool:

@@ -20,6 +20,8 @@ LATENCY = "--latency"
 _LOSS_SCALE = 1e4
 _ROW_SCALE = 1e4
 _BETTER = 2 * GAP
+_ROUNDING = 1e-9
+"""A plan that is over a budget by this share is within it: both are sums of many numbers."""
 
 
 @dataclass(frozen=True)
@@ -149,9 +151,12 @@ def _limits(problem: Problem, limits: Mapping[str, int]) -> list[Limit]:
 
 
 def _at_most(amount: Amount, most: float) -> Limit:
-    """Return the limit, scaled where its numbers are large: HiGHS takes 1e-6 of a row for nothing."""
+    """Return the limit, a rounding error wider, and scaled where its numbers are large.
+
+    HiGHS takes 1e-6 of a row for nothing.
+    """
     scale = max(1.0, float(np.abs(amount.each).max(initial=0.0)) / _ROW_SCALE)
-    return Limit(amount.each / scale, (most - amount.constant) / scale)
+    return Limit(amount.each / scale, (most + _ROUNDING * abs(most) - amount.constant) / scale)
 
 
 def _scaled(amount: Amount) -> np.ndarray:

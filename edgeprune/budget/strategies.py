@@ -31,6 +31,9 @@ from edgeprune.latency.predict import NetworkTable
 _STEPS = 1000
 """Shares, ranks and MACs are told apart to a thousandth of their range."""
 
+_LOOKS = range(0, _STEPS + 1, _STEPS // 20)
+"""The steps that are looked at where each takes a solver's time."""
+
 
 class Search(Protocol):
     """Finds widths on one table, within one range.
@@ -169,7 +172,11 @@ class Global(_Scanned):
 
 
 class Flops(_Family):
-    """The programme on multiply-accumulates, over the same candidate widths; their number is bisected."""
+    """The programme on multiply-accumulates, over the same candidate widths.
+
+    The largest number of them within the budget is looked for at every twentieth of the range, because more may take
+    less time, and bisected from there.
+    """
 
     def __init__(self, choice: Choice, table: NetworkTable, within: Range) -> None:
         super().__init__(choice, table, within)
@@ -178,13 +185,17 @@ class Flops(_Family):
 
     def best(self, budget_us: float) -> Solution:
         started = time.perf_counter()
-        low, high = 0, _STEPS + 1
-        held = self._over(0, self._us(0), budget_us)
-        if held:
-            raise self._refusal(0, held, self._us(0), budget_us)
+        within = [step for step in _LOOKS if not self._over(step, self._us(step), budget_us)]
+        if not within:
+            fastest = min(_LOOKS, key=self._us)
+            raise self._refusal(
+                fastest, self._over(fastest, self._us(fastest), budget_us), self._us(fastest), budget_us
+            )
+        low, high = within[-1], min(within[-1] + _LOOKS.step, _STEPS + 1)
+        held = self._over(high, self._us(high), budget_us) if high <= _STEPS else ()
         while high - low > 1:
             middle = (low + high) // 2
-            over = self._over(middle, self._us(middle), budget_us) if middle <= _STEPS else ()
+            over = self._over(middle, self._us(middle), budget_us)
             if over:
                 high, held = middle, over
             else:
@@ -194,15 +205,18 @@ class Flops(_Family):
 
     def fastest(self) -> Solution:
         started = time.perf_counter()
-        return self._solution(0, self._us(0), (), time.perf_counter() - started)
+        step = min(_LOOKS, key=self._us)
+        return self._solution(step, self._us(step), (), time.perf_counter() - started)
 
     def at(self, step: int) -> Mapping[str, int]:
         if step not in self._found:
             least, dense = self._least.cost_us, float(self.choice.graph.macs())
             try:
                 found = solve(self.problem, least + (dense - least) * step / _STEPS)
-            except BudgetError:  # the least itself, missed by the solver's tolerance
-                found = self._least
+            except BudgetError:
+                if step:
+                    raise
+                found = self._least  # missed by the solver's tolerance
             self._found[step] = found
         return self._found[step].widths
 

@@ -17,7 +17,8 @@ from typing import Any, get_origin, get_type_hints
 from edgeprune.cli.options import Common
 from edgeprune.errors import InputError, nearest
 
-_NOT_IN_FILES = {"show_config"}
+_NOT_IN_FILES = {"show_config", "export_to", "import_from", "verdict", "one", "other"}
+"""What is done once, or names what a verb is called for."""
 _ONE_OF = {"device"}
 """Keys that may hold several values, of which a verb that wants one takes the first; other lists are joined."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from edgeprune.artifacts.workspace import Workspace
-from edgeprune.cli.options import RESUME, PlanOptions, announce, flag, value, without, yielding
+from edgeprune.cli.options import PRECISION_OR_AUTO, RESUME, PlanOptions, announce, flag, value, without, yielding
 from edgeprune.cli.output import finish, running
 from edgeprune.errors import InputError
 from edgeprune.job import Job, default_out
@@ -19,6 +19,7 @@ from edgeprune.units import LatencyBudget, parse_latencies
 class ExportOptions(PlanOptions):
     """What `export` takes: `plan`'s, and how the run goes."""
 
+    precision: Annotated[str | None, PRECISION_OR_AUTO] = None
     out: Annotated[Path | None, value("DIR", "The bundle's folder.", show_default="runs/MODEL-TARGET")] = None
     epochs: Annotated[int | None, value("N", "Of recovery after the cut.", show_default="3 with data, 0 without")] = (
         None

@@ -52,7 +52,7 @@ INPUT = value("SHAPE", "Of one call, like 1x3x224x224.")
 SEED = value("N", "Of everything that is drawn.")
 PRECISION = choice(PRECISIONS, "Of the engine.", show_default="the target's own")
 PRECISION_OR_AUTO = choice(
-    (*PRECISIONS, AUTO), "Of the engine; export's auto keeps most of the network.", show_default="the target's own"
+    (*PRECISIONS, AUTO), "Of the engine; auto keeps most of the network.", show_default="the target's own"
 )
 THREADS = value("N", "For the runtime.", show_default="the target's own")
 DATA = value("D", "Folder with train/ and val/, FILE.npz, FILE.py:FUNCTION or demo.")
@@ -96,6 +96,11 @@ def without(options: Options, names: Iterable[str]) -> Options:
     return replace(options, **{item.name: default_of(item) for item in fields(options) if item.name in set(names)})
 
 
+def autos(options: Common, from_file: Set[str]) -> set[str]:
+    """Return the file's `precision` where it is `auto`, which only export can choose."""
+    return {"precision"} & from_file if getattr(options, "precision", None) == AUTO else set()
+
+
 def yielding(options: Common, from_file: Set[str], one: str, other: str) -> set[str]:
     """Return which of two fields that exclude each other gives way: the file's, where the other one was typed."""
     found = {one, other} & from_file
@@ -112,7 +117,7 @@ class NetworkOptions(Common):
     submodule: Annotated[str | None, value("NAME", "Make this part alone smaller, such as backbone.")] = None
     seed: Annotated[int, SEED] = 0
     target: Annotated[str | None, TARGET] = None
-    precision: Annotated[str | None, PRECISION_OR_AUTO] = None
+    precision: Annotated[str | None, PRECISION] = None
     threads: Annotated[int | None, THREADS] = None
     device: Annotated[list[str], DEVICES] = field(default_factory=lambda: ["local"])
     lock: Annotated[list[str], value("PATTERN", "Module names never narrowed. May be repeated.")] = field(

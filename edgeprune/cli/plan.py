@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
-from edgeprune.cli.options import PlanOptions, announce, value
+from edgeprune.cli.options import PlanOptions, announce, autos, value, without
 from edgeprune.cli.output import finish, running
 from edgeprune.units import parse_latencies
 
@@ -15,6 +16,10 @@ class LadderOptions(PlanOptions):
     """What `plan` alone takes: several latencies, and a question about them."""
 
     explain: Annotated[str | None, value("MODULE", "Say why this module is as wide as it is.")] = None
+
+    def used(self, from_file: Set[str]) -> Self:
+        """Return these options without a file's `precision = "auto"`."""
+        return without(self, autos(self, from_file))
 
 
 def plan(options: LadderOptions) -> int:

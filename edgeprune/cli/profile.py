@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 import typer
 
-from edgeprune.cli.options import NetworkOptions, flag, value, without
+from edgeprune.cli.options import NetworkOptions, autos, flag, value, without
 from edgeprune.cli.output import finish, running
 from edgeprune.errors import InputError
 from edgeprune.targets.target import find_target
@@ -24,16 +24,17 @@ class ProfileOptions(NetworkOptions):
     ] = False
     explain: Annotated[str | None, value("MODULE", "Show and draw what this module costs at each width.")] = None
     export_to: Annotated[
-        Path | None, typer.Option("--export", metavar="DIR", help="Only write the stored tables into DIR.")
+        Path | None,
+        typer.Option("--export", metavar="DIR", help="Only write the target's stored tables into DIR."),
     ] = None
     import_from: Annotated[
         Path | None, typer.Option("--import", metavar="DIR", help="Only take in the tables of DIR.")
     ] = None
 
     def used(self, from_file: Set[str]) -> Self:
-        """Return these options without a file's `explain` where no table is shown."""
+        """Return these options without a file's `explain` where no table is shown, and its `precision = "auto"`."""
         shown = not (self.check or self.export_to is not None or self.import_from is not None)
-        return self if shown else without(self, from_file & {"explain"})
+        return without(self, autos(self, from_file) | (set() if shown else from_file & {"explain"}))
 
 
 def profile(options: ProfileOptions) -> int:

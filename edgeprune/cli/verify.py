@@ -33,8 +33,10 @@ class VerifyOptions(Common):
     allow_unverified: Annotated[bool, flag("--allow-unverified", "Exit 0 though not all could be verified.")] = False
 
     def used(self, from_file: Set[str]) -> Self:
-        """Return these options without a file's `data`, which may be code, and its `allow-unverified`."""
-        return without(self, from_file & {"data", "allow_unverified"})
+        """Return these options without a file's `data`, which may be code, its `allow-unverified`, and a device that
+        is not asked.
+        """
+        return without(self, from_file & {"data", "allow_unverified", *(["device"] if self.verdict else [])})
 
 
 def verify(options: VerifyOptions) -> int:
@@ -42,8 +44,11 @@ def verify(options: VerifyOptions) -> int:
     bundle = existing_bundle(options.bundle)
     Address.parse(options.device)
     check_files(None, options.data)
-    if options.verdict is not None and options.data is not None:
-        raise InputError("--import and --data were both given", remedy="a board's verdict is taken back without data")
+    for name, given in {"--data": options.data is not None, "--device": options.device != "local"}.items():
+        if options.verdict is not None and given:
+            raise InputError(
+                f"--import and {name} were both given", remedy=f"a board's verdict is taken back without {name}"
+            )
     if options.verdict is not None and not options.verdict.is_file():
         raise InputError(f"verdict {options.verdict} is not a file", remedy="name the file that verify.py wrote")
     with running(options) as progress:

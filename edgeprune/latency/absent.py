@@ -60,7 +60,7 @@ def absent_bench(
     """Return a bench of a device that can't be reached, with the fingerprint that it had.
 
     That is the one that this device had last with these settings. A device that was never seen from here, because its
-    table came from elsewhere, has that of the only table that the settings fit.
+    table came from elsewhere, has that of the only table that the settings fit and that is of no other device.
 
     Raises:
         MissingError: no table fits, or several do; or what this machine needs for the precision is not there.
@@ -70,7 +70,7 @@ def absent_bench(
     request = _request(target, settings)
     found = store.last_seen(device, request)
     if found is None:
-        fitting = [one for one in store.fingerprints() if _fits(one, request)]
+        fitting = [one for one in store.fingerprints() if _fits(one, request) and not store.is_of_another(one, device)]
         if len(fitting) > 1:
             raise MissingError(
                 f"{why.message}; {len(fitting)} earlier tables fit these settings, and which of them is this device's"

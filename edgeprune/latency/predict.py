@@ -181,7 +181,7 @@ class NetworkTable:
         return self._calibration[1]
 
     def predict(self, widths: Mapping[str, int]) -> Prediction:
-        """Return the latency at `widths` (group -> channels kept) with its band."""
+        """Return the latency at `widths` (group -> channels kept; others are whole) with its band."""
         us = self._rows_us([widths])[:, 0]
         known = us[[self._source(row, widths) == "measured" for row in self.rows]]
         ms = float(self.fixed_us + self.scale * us.sum()) / 1000
@@ -192,7 +192,7 @@ class NetworkTable:
         return np.asarray(self.fixed_us + self.scale * self._rows_us(widths).sum(axis=0)) / 1000
 
     def layers(self, widths: Mapping[str, int]) -> list[tuple[CostRow, float, Source]]:
-        """Return each row with its predicted microseconds and how they are known."""
+        """Return each row with its predicted microseconds and how they are known; as `predict`."""
         us = self._rows_us([widths])[:, 0] * self.scale
         return [(row, float(one), self._source(row, widths)) for row, one in zip(self.rows, us, strict=True)]
 
@@ -229,7 +229,8 @@ class NetworkTable:
 
     def _rows_us(self, widths: Sequence[Mapping[str, int]]) -> np.ndarray:
         """Return every row's microseconds at each of the widths, as the per-layer clocks count: (rows, widths)."""
-        many = {group: np.array([one[group] for one in widths]) for group in widths[0]}
+        whole = self.dense.widths
+        many = {group: np.array([one.get(group, whole[group]) for one in widths]) for group in whole}
         return self._counted_us(self.rows, many, len(widths))
 
     def _counted_us(self, rows: Sequence[CostRow], widths: Mapping[str, Any], count: int) -> np.ndarray:
@@ -254,7 +255,7 @@ class NetworkTable:
         return us
 
     def _source(self, row: CostRow, widths: Mapping[str, int]) -> Source:
-        key = row.key(widths)
+        key = row.key({**self.dense.widths, **widths})
         return self.table.source(key) if row.runs(key.cin, key.cout, widths) else "measured"  # nothing is left to run
 
 

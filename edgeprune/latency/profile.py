@@ -68,7 +68,6 @@ def fill(
     store: TableStore,
     *,
     seed: int = 0,
-    doubted: bool = False,
     progress: Progress = SILENT,
 ) -> NetworkTable:
     """Measure what the table lacks for this network, and return the network's part of it.
@@ -81,7 +80,6 @@ def fill(
         bench: where to measure.
         store: where the measurements are kept.
         seed: of the widths that are measured.
-        doubted: settle a table that is settled already, see `_Filling.settle`.
         progress: where to show it.
 
     Raises:
@@ -96,7 +94,7 @@ def fill(
         lacking = lacking_numbers(numbers, source.graph, filling.known, seed)
         step.advance(TOTAL_NETWORKS - len(first) - len(lacking))
         filling.measure(lacking, len(numbers))
-        if doubted or not all(record.settled for record in filling.known.records):
+        if not all(record.settled for record in filling.known.records):
             filling.settle()
     return filling.known
 

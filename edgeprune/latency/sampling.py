@@ -97,7 +97,7 @@ def numbered_plan(number: int, graph: ChannelGraph, known: NetworkTable, seed: i
         order = np.argsort(np.arange(count) / count + random.uniform(-VARIATION, VARIATION, count))
         share = (np.flatnonzero(order == place - 1)[0] + random.uniform(size=count)[place - 1]) / count
         half_ragged = not stepped and random.permutation(count)[place - 1] < HALF_RAGGED
-        choices = useful_widths(known, graph, group.name) if stepped else group.possible[group.possible > 0]
+        choices = useful_widths(known, group.name, group.possible) if stepped else group.possible[group.possible > 0]
         width = int(choices[min(int(share * len(choices)), len(choices) - 1)])
         widths[group.name] = _half_ragged(choices, width) if half_ragged else width
     return WidthPlan.from_scores(graph, {}, widths)
@@ -111,14 +111,14 @@ def _half_ragged(choices: np.ndarray, width: int) -> int:
     return int(halves[np.argmin(np.abs(halves - width))])
 
 
-def useful_widths(known: NetworkTable, graph: ChannelGraph, name: str) -> np.ndarray:
-    """Return the widths of a group that no larger width undercuts, ascending, the full one always among them.
+def useful_widths(known: NetworkTable, name: str, widths: np.ndarray) -> np.ndarray:
+    """Return those of a group's `widths`, ascending, that no larger one undercuts; the largest is always among them.
 
     The cost is that of all layers that the group reaches, the other groups dense. Where more than `MOST_WIDTHS` are
     left, those are kept that lie evenly along the cost. Of wide groups not every width is looked at, see `LOOKED_AT`.
     """
-    widths = _looked_at(graph.group(name).possible)
-    cost = group_cost(known, graph, name, widths)
+    widths = _looked_at(widths)
+    cost = group_cost(known, name, widths)
     cheapest_above = np.minimum.accumulate(cost[::-1])[::-1]
     free = np.append(cost[:-1] < cheapest_above[1:] * 0.995, True)
     widths, cost = widths[free], cost[free]
@@ -136,7 +136,7 @@ def _looked_at(widths: np.ndarray) -> np.ndarray:
     return widths[whole] if whole.sum() > MOST_WIDTHS else widths
 
 
-def group_cost(known: NetworkTable, graph: ChannelGraph, name: str, widths: np.ndarray) -> np.ndarray:
+def group_cost(known: NetworkTable, name: str, widths: np.ndarray) -> np.ndarray:
     """Return the microseconds, at each of `widths`, of all rows that the group reaches; other groups are dense."""
-    whole = {group.name: np.array(group.channels) for group in graph}
+    whole = {group: np.array(width) for group, width in known.dense.widths.items()}
     return known.group_us(name, {**whole, name: widths}, len(widths))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +67,30 @@ class TableStore:
                 found = Fingerprint.from_json(line["fingerprint"])
         return found
 
+    def is_of_another(self, fingerprint: Fingerprint, device: str) -> bool:
+        """Whether a fingerprint was seen on other devices, and never on this one."""
+        seen = {
+            line.get("device") for line in read_lines(self._devices) if line.get("fingerprint") == fingerprint.to_json()
+        }
+        return bool(seen) and device not in seen
+
     @property
     def _devices(self) -> Path:
         return self.root / "devices.jsonl"
 
     def merge(self, fingerprint: Fingerprint, records: Iterable[NetworkRecord]) -> int:
-        """Append the records of networks and widths that the table lacks, in their order; return how many."""
+        """Append the records of networks and widths that the table lacks, in their order; return how many.
+
+        Those of a network that is there already are of another session than its own, and count as not settled.
+        """
         with self._locked(fingerprint) as folder:
             known = {(one.network, tuple(sorted(one.widths.items()))) for one in self._read(fingerprint)}
-            new = [one for one in records if (one.network, tuple(sorted(one.widths.items()))) not in known]
+            there = {network for network, _ in known}
+            new = [
+                replace(one, settled=False) if one.network in there else one
+                for one in records
+                if (one.network, tuple(sorted(one.widths.items()))) not in known
+            ]
             if new:
                 append_lines(folder / "networks.jsonl", [record.to_json() for record in new])
         return len(new)
@@ -120,16 +136,20 @@ class TableStore:
         """Let go what was measured of a network and decided by it; the lines stay on disk, and are passed over."""
         with self._locked(fingerprint) as folder:
             line = {"schema": RETIRED, "network": network, "reason": reason}
-            for path in (folder / "networks.jsonl", self._decisions(fingerprint)):
+            for path in (self._decisions(fingerprint), folder / "networks.jsonl"):
                 append_lines(path, [line])
 
     def rescale(self, fingerprint: Fingerprint, network: str, factor: float, reason: str) -> None:
-        """Put the network's records anew, all times `factor` times as long; what was decided by them is let go."""
+        """Put the network's records anew, all times `factor` times as long; what was decided by them is let go.
+
+        They count as not settled: how the networks compare is to be measured again.
+        """
         with self._locked(fingerprint) as folder:
             line = {"schema": RETIRED, "network": network, "reason": reason}
             records = LatencyTable(fingerprint, tuple(self._read(fingerprint))).of(network)
+            scaled = [replace(record.scaled(factor), settled=False) for record in records]
             append_lines(self._decisions(fingerprint), [line])
-            append_lines(folder / "networks.jsonl", [line, *(record.scaled(factor).to_json() for record in records)])
+            append_lines(folder / "networks.jsonl", [line, *(one.to_json() for one in scaled)])
             append_lines(folder / SAMPLES_FILE, [{**line, "factor": factor}])
 
     def folder(self, fingerprint: Fingerprint) -> Path:

@@ -119,7 +119,7 @@ def trusted_table(
         TableError: the machine runs in another state than the table's, or is too busy.
     """
     trust = vetted(source, bench.first if isinstance(bench, BenchGroup) else bench, store, progress)
-    return fill(source, bench, store, seed=seed, doubted=trust.status == "faster", progress=progress), trust
+    return fill(source, bench, store, seed=seed, progress=progress), trust
 
 
 def vetted(source: NetworkSource, bench: Bench, store: TableStore, progress: Progress = SILENT) -> Trust:

@@ -64,7 +64,7 @@ def checked(model: nn.Module, plan: WidthPlan, small: nn.Module) -> float | None
     if not difference <= TOLERANCE:
         raise NumericsError(
             f"the compact network differs from the masked one by {difference:.2g} of the largest output",
-            remedy="lock the group that breaks with --lock; edgeprune.pruning.verify.verified finds it",
+            remedy="lock the group that breaks with --lock; edgeprune.verified(model, graph) finds it",
         )
     return difference
 

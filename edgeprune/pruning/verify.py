@@ -29,6 +29,11 @@ def verified(model: nn.Module, graph: ChannelGraph, *, seed: int = 0) -> Channel
 
     The network is tried with random values in place of constant tensors, because a new network's zeros (a last layer,
     the scales of residual branches) would hide what goes wrong.
+
+    Args:
+        model: the network, in eval mode; left alone.
+        graph: from `trace`, of the same network.
+        seed: of what is cut, and of the values.
     """
     lively = enlivened(model, seed)
     trial = _Trial(lively, graph, _halves(graph, seed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeprune.artifacts.contents import read_manifest, write_manifest
+from edgeprune.artifacts.contents import rewrite_page
 from edgeprune.records import write_bytes
 from edgeprune.report.facts import PAGE
 from edgeprune.report.html import comparison, page
@@ -22,6 +22,4 @@ def publish(bundles: Sequence[Path], out: Path, *, compare: bool = False) -> Non
     if compare or out.resolve() != (bundles[0] / PAGE).resolve():
         write_bytes(out, (comparison(bundles) if compare else page(bundles[0])).encode())
         return
-    manifest = read_manifest(bundles[0])
-    write_bytes(out, page(bundles[0]).encode())
-    write_manifest(bundles[0], {name: value for name, value in manifest.items() if name not in ("schema", "files")})
+    rewrite_page(bundles[0], page(bundles[0]).encode())

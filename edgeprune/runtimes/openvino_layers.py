@@ -84,7 +84,8 @@ def served_by(counted: Sequence[Counter], nodes: Sequence[GraphNode]) -> list[Se
         leads_to = computed[at] or wanted.get(primitives[at].name, ())
         if counted[at].part:
             computed[at] = leads_to
-        wanted.update(dict.fromkeys(primitives[at].inputs, leads_to))
+        for tensor in primitives[at].inputs:
+            wanted[tensor] = tuple(dict.fromkeys((*leads_to, *wanted.get(tensor, ()))))
     return [Served(*pair) for pair in zip(computed, behind(primitives, computed))]
 
 

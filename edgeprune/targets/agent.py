@@ -293,7 +293,8 @@ def _told(error: Exception) -> Json:
     if isinstance(error, ImportError) and not str(error.name).startswith("edgeprune"):
         remedy = f"install it there: python3 -m pip install {str(error.name).partition('.')[0]}"
         return _error("MissingError", f"the device's Python cannot import {error.name}: {error}", remedy, trace)
-    return _error(type(error).__name__, str(error), str(getattr(error, "remedy", "")), trace)
+    message = str(getattr(error, "message", error))
+    return _error(type(error).__name__, message, str(getattr(error, "remedy", "")), trace)
 
 
 def _error(kind: str, message: str, remedy: str, trace: str = "") -> Json:

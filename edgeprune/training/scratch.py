@@ -11,6 +11,17 @@ from torch import nn
 from edgeprune.errors import InputError
 
 
+def was_trained(model: nn.Module) -> bool:
+    """Whether a BatchNorm of `model` has other statistics than those that it is made with."""
+    norms = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+    return any(
+        one.running_mean is not None
+        and one.running_var is not None
+        and (bool(one.running_mean.any()) or bool((one.running_var != 1).any()))
+        for one in norms
+    )
+
+
 def drawn_anew(model: nn.Module, seed: int) -> nn.Module:
     """Return a copy of `model` whose weights and statistics are initialised again, as its layers do when they are made.
 
@@ -27,6 +38,6 @@ def drawn_anew(model: nn.Module, seed: int) -> nn.Module:
             elif next(module.parameters(recurse=False), None) is not None:
                 raise InputError(
                     f"{name or type(model).__name__} can't be drawn anew: it has weights and no reset_parameters",
-                    remedy="name a function that returns the network without trained weights, or --start trained",
+                    remedy="name a function that returns the network without trained weights, and leave --start out",
                 )
     return fresh

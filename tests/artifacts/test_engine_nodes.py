@@ -11,6 +11,7 @@ from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.graph.layers import Axis
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
+from tests.nets import Chunked
 
 
 class ChannelsLast(nn.Module):
@@ -75,6 +76,32 @@ def test_channels_are_followed_through_transpositions(channels_last: Blueprint) 
     )
     assert (nodes["narrow"].cin, nodes["narrow"].cout, nodes["narrow"].size) == (wide, stem, (5, 7))
     assert (nodes["last"].cin, nodes["last"].cout, nodes["last"].size) == (stem, Axis(2), (5, 7))
+
+
+def test_what_a_weight_knows_of_what_comes_in_is_believed() -> None:
+    """Behind a split the tensor's channels can't be followed: half of the stem's eight go into `branch`."""
+    model = Chunked().eval()
+    nodes = Blueprint(model, trace(model, torch.zeros(1, 3, 4, 4))).nodes
+    for stem, branch in ((8, 4), (6, 1), (2, 3)):
+        widths = {"stem": stem, "branch": branch}
+        assert nodes["branch"].cin.width(widths) == stem // 2
+        assert nodes["last"].cin.width(widths) == stem // 2 + branch
+
+
+def test_how_far_a_resize_goes_is_part_of_what_it_is() -> None:
+    class Twofold(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            x = self.stem(x)
+            return nn.functional.interpolate(x, scale_factor=2.0), nn.functional.interpolate(x, scale_factor=4.0)
+
+    model = Twofold().eval()
+    found = Blueprint(model, trace(model, torch.zeros(1, 3, 5, 6))).nodes.values()
+    details = [node.detail.split()[-1] for node in found if node.op == "Resize"]
+    assert details == ["out=10x12", "out=20x24"]
 
 
 def test_transposed_weights_are_cut_without_another_export(

@@ -11,16 +11,19 @@ import pytest
 import torch
 
 from edgeprune.artifacts.blueprint import Blueprint
-from edgeprune.budget.choice import Choice
+from edgeprune.budget.choice import Choice, Range
 from edgeprune.budget.explain import solve_or_explain
 from edgeprune.budget.refine import Refined, _State, refine
 from edgeprune.budget.strategies import search
 from edgeprune.budget.values import values_from_scores
 from edgeprune.errors import BudgetError
+from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
+from edgeprune.latency import sampling
 from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.profile import fill
 from edgeprune.latency.store import TableStore
+from edgeprune.units import format_ms
 from tests.simulated import FIXED_US, SimulatedBench, Wide, measurement, node_times
 
 
@@ -133,6 +136,45 @@ def test_aligned_widths(blueprint: Blueprint, choice: Choice, tmp_path: Path) ->
     aligned = Choice(choice.graph, choice.scores, choice.values, align=4)
     for name, widths in aligned.problem(table).widths.items():
         assert set(widths.tolist()) <= {*range(0, 33, 4), choice.graph.groups[name].channels}
+
+
+def test_widths_are_thinned_out_once_they_are_aligned_and_within_the_range(
+    blueprint: Blueprint, choice: Choice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 33 widths of which each costs more than the one before, 4 are kept: of all, of every eighth, of the narrow."""
+    table = fill(blueprint, SimulatedBench(), TableStore(tmp_path))  # type: ignore[arg-type]
+    monkeypatch.setattr(sampling, "MOST_WIDTHS", 4)
+    monkeypatch.setattr(sampling, "group_cost", lambda known, name, widths: widths + 1.0)
+    aligned = Choice(choice.graph, choice.scores, choice.values, align=8)
+    name = "stem.0"
+    assert choice.candidates(table)[name].tolist() == [1, 11, 22, 32]  # 1 + 31 / 3 = 11.3, and 21.7
+    assert aligned.candidates(table)[name].tolist() == [8, 16, 24, 32]
+    narrow = choice.candidates(table, Range(least={name: 1}, most={name: 8}))
+    assert narrow[name].tolist() == [1, 3, 6, 8]  # 1 + 7 / 3 = 3.3, and 5.7
+
+
+def test_a_budget_that_the_whole_network_meets_leaves_the_table_as_it_is(
+    blueprint: Blueprint, choice: Choice, tmp_path: Path
+) -> None:
+    store, bench = TableStore(tmp_path), SimulatedBench()
+    table = fill(blueprint, bench, store)  # type: ignore[arg-type]
+    before = store.load(bench.fingerprint()).records
+    found = refine(choice, table, blueprint, bench, store, 1.2 * table.dense.engine_ms)  # type: ignore[arg-type]
+    assert found.chosen is not None
+    assert found.chosen.plan.widths == WidthPlan.dense(blueprint.graph).widths
+    assert store.load(bench.fingerprint()).records == before
+
+
+def test_a_budget_under_the_floor_is_told_as_it_was_asked_for(
+    blueprint: Blueprint, choice: Choice, tmp_path: Path
+) -> None:
+    """By the clock of now, which is 1.3 times the table's."""
+    store = TableStore(tmp_path)
+    table = fill(blueprint, SimulatedBench(), store)  # type: ignore[arg-type]
+    least_ms = search(choice, table).fastest().cost_us / 1000
+    said = f"budget of {format_ms(0.9 * least_ms * 1.3)} .* takes {format_ms(least_ms * 1.3)}"
+    with pytest.raises(BudgetError, match=said):
+        refine(choice, table, blueprint, SimulatedBench(), store, 0.9 * least_ms, drift=1.3)  # type: ignore[arg-type]
 
 
 def tried(predicted_ms: float, measured_ms: float) -> Any:

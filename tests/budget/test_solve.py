@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ class Costs:
     def __init__(self, rows: list[CostRow], costs: Mapping[str, np.ndarray]) -> None:
         self.rows = rows
         self.fixed_us = 2.0
+        self.dense = SimpleNamespace(widths={group.name: group.channels for group in GRAPH})
         self._costs = costs
 
     def row_us(self, row: CostRow, cin: np.ndarray, cout: np.ndarray, widths: Any = None) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import torch
 
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.budget.choice import Choice, Range
-from edgeprune.budget.strategies import STRATEGIES, search
+from edgeprune.budget.strategies import STRATEGIES, Flops, search
 from edgeprune.budget.values import values_from_scores
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.graph.trace import trace
@@ -67,9 +68,12 @@ def test_global_keeps_the_best_channels_wherever_they_are(table: NetworkTable, c
 def test_flops_has_the_most_value_of_its_multiply_accumulates(table: NetworkTable, choice: Choice) -> None:
     found = search(replace(choice, strategy="flops"), table).best(500 * table.dense.engine_ms)
     macs, widths = choice.graph.macs(found.widths), choice.candidates(table)
-    for name, width in found.widths.items():
-        for other in widths[name][widths[name] > width].tolist():
-            assert choice.graph.macs({**found.widths, name: other}) > macs, "one group wider takes more"
+    most = max(
+        choice.value(plan)
+        for plan in (dict(zip(widths, ones, strict=True)) for ones in itertools.product(*map(list, widths.values())))
+        if choice.graph.macs(plan) <= macs
+    )
+    assert found.value == pytest.approx(most, rel=1e-3), "of all combinations; the gap is a thousandth of what is lost"
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -98,6 +102,23 @@ def test_what_no_plan_reaches_is_said(table: NetworkTable, choice: Choice, strat
 def test_an_unknown_strategy_gets_the_nearest(table: NetworkTable, choice: Choice) -> None:
     with pytest.raises(InputError, match="did you mean 'uniform'"):
         search(replace(choice, strategy="unform"), table)
+
+
+def test_flops_looks_for_a_plan_within_the_budget_where_the_smallest_is_not(
+    table: NetworkTable, choice: Choice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer of one channel to one takes long: the plan of the fewest MACs is over a budget that wider ones meet."""
+
+    def us(flops: Flops, step: int) -> float:
+        assert flops.at(step)
+        return 1000.0 if step < 100 else 50.0 + step
+
+    monkeypatch.setattr(Flops, "_us", us)
+    found = search(replace(choice, strategy="flops"), table)
+    assert found.best(450.0).cost_us == 450.0
+    assert found.fastest().cost_us == 150.0
+    with pytest.raises(BudgetError, match=r"the fastest plan takes 0\.15 ms"):
+        found.best(120.0)
 
 
 class Ragged:

@@ -53,6 +53,16 @@ def test_a_bundle_without_a_page_gets_one_that_its_manifest_lists(folder: Path) 
     assert "report.html" in read_manifest(Path("60"))["files"]
 
 
+def test_what_else_lies_in_the_folder_is_none_of_the_bundle(folder: Path) -> None:
+    """The verdict of the bundle's own verify.py, which is written again and again."""
+    before = Path("60/manifest.json").read_bytes()
+    Path("60/verdict.json").write_text("{}")
+    assert run(["report", "60", "--force"]) == 0
+    assert Path("60/manifest.json").read_bytes() == before, "or a board's verdict were that of another bundle"
+    Path("60/verdict.json").write_text("{ }")
+    assert run(["diff", "60", "40"]) == 0
+
+
 def test_several_side_by_side(folder: Path) -> None:
     assert run(["report", "--compare", "60", "40"]) == 0
     assert "2 bundles side by side" in Path("comparison.html").read_text()

@@ -62,6 +62,17 @@ def test_where_it_was_never_seen_the_only_table_that_fits_stands_for_it(tmp_path
         absent(store)
 
 
+def test_the_table_of_another_device_does_not_stand_for_it(tmp_path: Path) -> None:
+    """The laptop's own, for a board whose address was mistyped."""
+    store, target = TableStore(tmp_path), find_target("openvino")
+    fingerprint = known(store)
+    remember(store, Bench(target, LocalDevice(), settings_of(target, None, 1), fingerprint))
+    with pytest.raises(UnreachableError, match="the board is off"):
+        absent(store)
+    imported = known(store, processor="of the board, by --import")
+    assert absent(store).fingerprint() == imported
+
+
 def test_a_bench_that_is_there_is_not_absent() -> None:
     with open_bench("onnxruntime") as bench:
         assert absence_of(bench) is None

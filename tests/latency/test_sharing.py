@@ -74,6 +74,18 @@ def test_what_was_measured_here_stays(tmp_path: Path) -> None:
     assert ours.load(HERE).records == (record(8, us=3.0), record(16))
 
 
+def test_what_comes_beside_ones_own_measurements_is_to_be_timed_beside_them(tmp_path: Path) -> None:
+    theirs, other = (replace(one, settled=True) for one in (record(16), replace(record(4), network="other")))
+    export_tables(stored(tmp_path / "theirs", theirs, other), tmp_path / "shared")
+    ours = stored(tmp_path / "ours", replace(record(8), settled=True))
+    import_tables(ours, tmp_path / "shared")
+    assert [(one.network, one.settled) for one in ours.load(HERE).records] == [
+        (theirs.network, True),
+        (theirs.network, False),
+        ("other", True),
+    ]
+
+
 def test_raw_samples_are_kept_beside_the_records_and_shared(tmp_path: Path) -> None:
     here, there = TableStore(tmp_path / "here"), TableStore(tmp_path / "there")
     once, again = (replace(record(2.0), samples_ms=samples) for samples in ((1.9, 2.00004), (2.1, 1.95, 2.0)))

@@ -90,6 +90,21 @@ def test_parts_of_a_node_taken_apart_and_what_changes_the_layout_between_them_ar
     ]
 
 
+def test_a_part_that_two_nodes_share_is_of_both() -> None:
+    nodes = [
+        GraphNode("conv", "Conv", ("x",), ("conv",)),
+        GraphNode("one", "LayerNormalization", ("conv",), ("one",)),
+        GraphNode("two", "LayerNormalization", ("conv",), ("two",)),
+    ]
+    counted = [
+        _counter("conv", "Convolution", "x", nodes=("conv",)),
+        _counter("ReduceMean_1", "Reduce", "conv", part=True),
+        _counter("one", "Subgraph", "conv", "ReduceMean_1", nodes=("one",)),
+        _counter("two", "Subgraph", "conv", "ReduceMean_1", nodes=("two",)),
+    ]
+    assert [of.nodes for of in served_by(counted, nodes)] == [("conv",), ("one", "two"), ("one",), ("two",)]
+
+
 def test_a_layer_norm_has_all_of_its_time() -> None:
     """On channels-last images; OpenVINO runs it as four primitives, three of which have names of its own making."""
     helper, shape = onnx.helper, [1, 56, 56, 96]
