@@ -188,6 +188,6 @@ def measured_now(bench: Bench, blueprint: Blueprint, progress: Progress = SILENT
     if not dense.trusted:
         raise TableError(
             f"the dense network's latency can't be trusted: {dense.reason}",
-            remedy="stop what else runs on the device (edgeprune doctor shows it) and try again",
+            remedy=dense.remedy,
         )
     return dense

@@ -35,12 +35,11 @@ def limits(max_params: int | None, max_size: int | None, precision: str) -> dict
 
 
 def params_of(programme: Programme, graph: ChannelGraph) -> Terms:
-    """Return the number of parameters' and buffers' entries, as `ChannelGraph.params` counts them."""
+    """Return the number of the parameters' entries, as `ChannelGraph.params` counts them."""
     terms = Terms()
     closed = _closed(programme, graph)
-    for tensor, shape in graph.shapes.items():
-        if shape and tensor not in graph.aliases:
-            add_product(programme, terms, [graph.axis(tensor, dim).fix(closed) for dim in range(len(shape))])
+    for axes in graph.parameters():
+        add_product(programme, terms, [axis.fix(closed) for axis in axes])
     return terms
 
 

@@ -36,7 +36,7 @@ class Problem:
         owners: the number of what each variable is a width of, -1 where it is none.
         pairs: pair variables and the two width variables that each stands for, in three rows.
         elimination: of its groups one after the other; None where too much hangs together for that.
-        params: parameters and buffers' entries; None where nothing limits them.
+        params: the parameters' entries; None where nothing limits them.
         limits: what limits them, such as `--max-params` -> the most there may be.
     """
 

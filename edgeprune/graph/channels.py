@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -104,6 +105,7 @@ class ChannelGraph:
             (BatchNorm module, module) where it may be folded into the module behind it.
         example_inputs: what the network was traced with: positional arguments, or named ones.
         aliases: names of tensors that have another name, which counts.
+        buffers: names of tensors that are no parameters, such as BatchNorm's statistics.
         submodule: the part of the network that was traced; empty for all of it. Names are those of the whole network.
         attributes: sizes that modules keep, such as `layer1.0.width`, and how they follow from the groups.
         allow_inexact: groups whose cut is inexact by nature may be narrowed as well.
@@ -119,6 +121,7 @@ class ChannelGraph:
     example_inputs: tuple[Any, ...] | Mapping[str, Any] = field(repr=False, default=())
     outputs: Mapping[str, int] = field(repr=False, default_factory=dict)
     aliases: frozenset[str] = frozenset()
+    buffers: frozenset[str] = frozenset()
     submodule: str = ""
     attributes: Mapping[str, SizeAttribute] = field(default_factory=dict)
     allow_inexact: bool = False
@@ -175,17 +178,14 @@ class ChannelGraph:
         return sum(layer.macs(self._full(widths)) for layer in self.layers)
 
     def params(self, widths: Mapping[str, int] | None = None) -> int:
-        """Return the number of parameters' and buffers' entries at `widths`, counters left out, shared ones once."""
+        """Return the number of the parameters' entries at `widths`, those of shared ones once."""
         full = self._full(widths)
-        total = 0
-        for tensor, shape in self.shapes.items():
-            if tensor in self.aliases:
-                continue
-            count = 1
-            for dim in range(len(shape)):
-                count *= self.axis(tensor, dim).width(full)
-            total += count if shape else 0
-        return total
+        return sum(math.prod(axis.width(full) for axis in axes) for axes in self.parameters())
+
+    def parameters(self) -> list[list[Axis]]:
+        """Return how the dimensions of every parameter are made up."""
+        counted = (name for name in self.shapes if name not in self.aliases and name not in self.buffers)
+        return [[self.axis(name, dim) for dim in range(len(self.shapes[name]))] for name in counted]
 
     def _full(self, widths: Mapping[str, int] | None) -> dict[str, int]:
         return {name: group.channels for name, group in self.groups.items()} | dict(widths or {})

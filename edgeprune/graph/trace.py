@@ -120,6 +120,8 @@ class _Walk:
         self._prefix = f"{submodule}." if submodule else ""
         state = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if hasattr(tensor, "shape")}
         self.shapes = {self._prefix + name: tuple(tensor.shape) for name, tensor in state.items()}
+        parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+        self.buffers = frozenset(self._prefix + name for name in state if name not in parameters)
         names_of: dict[int, list[str]] = {}
         for name, tensor in state.items():
             names_of.setdefault(id(tensor), []).append(self._prefix + name)
@@ -160,6 +162,7 @@ class _Walk:
             example_inputs=self.inputs,
             outputs=self.outputs,
             aliases=frozenset(name for names in self._alike.values() for name in names[1:]),
+            buffers=self.buffers,
             submodule=self.submodule,
             attributes={
                 key: SizeAttribute(axis, each)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -26,7 +26,7 @@ from edgeprune.latency.rule import GLANCE, SETTLING, SURVEY, Rule
 from edgeprune.latency.samples import Measurement
 from edgeprune.latency.sampling import DENSE, TOTAL_NETWORKS, lacking_numbers, numbered_plan, numbers_of
 from edgeprune.latency.store import TableStore
-from edgeprune.latency.waiting import measured_when_quiet, when_quiet
+from edgeprune.latency.waiting import first_untrusted, measured_when_quiet, when_quiet
 from edgeprune.progress import SILENT, Progress, Step
 
 ABREAST_BYTES = 512e6
@@ -238,12 +238,11 @@ def time_networks(
         TableError: after a minute the machine was still too busy for the measurement to be trusted.
     """
 
-    def busy(found: Mapping[str, LayerTimes]) -> str:
-        return next((one.engine.reason for one in found.values() if not one.engine.trusted), "")
+    def engines(found: Mapping[str, LayerTimes]) -> list[Measurement]:
+        return [one.engine for one in found.values()]
 
-    times, reason = when_quiet(lambda: bench.layers(models, rule, LAYERS_S, reference, beside), busy, progress)
-    if reason:
-        raise _distrusted(reason)
+    times, reason = when_quiet(lambda: bench.layers(models, rule, LAYERS_S, reference, beside), engines, progress)
+    _require(engines(times), reason)
     return times
 
 
@@ -253,18 +252,18 @@ def required(found: Mapping[str, Measurement]) -> Mapping[str, Measurement]:
     Raises:
         TableError: one can't.
     """
-    reason = next((one.reason for one in found.values() if not one.trusted), "")
-    if reason:
-        raise _distrusted(reason)
+    _require(found.values())
     return found
 
 
-def _distrusted(reason: str) -> TableError:
-    return TableError(
-        f"the measurement can't be trusted: {reason}",
-        remedy="stop what else runs on the device (edgeprune doctor shows it), and run the same command again:"
-        " what was timed is kept",
-    )
+def _require(found: Iterable[Measurement], reason: str = "") -> None:
+    """Refuse measurements one of which can't be trusted, for its own reason or for that of having waited in vain."""
+    doubtful = first_untrusted(found)
+    if doubtful is not None:
+        raise TableError(
+            f"the measurement can't be trusted: {reason or doubtful.reason}",
+            remedy=f"{doubtful.remedy}: what was timed is kept",
+        )
 
 
 def record_of(times: LayerTimes, plan: WidthPlan, nodes: Mapping[str, EngineNode], network: str) -> NetworkRecord:

@@ -31,6 +31,7 @@ class Measurement:
         switches: involuntary switches of the calling thread in those rounds.
         trusted: enough rounds were quiet.
         reason: why not, if not.
+        lasting: the reason does not pass by itself, as load does: clocks that are free to move.
     """
 
     median_ms: float
@@ -45,6 +46,14 @@ class Measurement:
     switches: int
     trusted: bool
     reason: str = ""
+    lasting: bool = False
+
+    @property
+    def remedy(self) -> str:
+        """What makes it trusted the next time."""
+        if self.lasting:
+            return "mend that (edgeprune doctor shows how) and try again"
+        return "stop what else runs on the device (edgeprune doctor shows it) and try again"
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready data that `from_json` reads back."""

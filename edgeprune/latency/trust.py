@@ -26,7 +26,7 @@ from edgeprune.latency.profile import NetworkSource, fill, signature_of
 from edgeprune.latency.rule import Rule
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import LatencyTable
-from edgeprune.latency.waiting import measured_when_quiet
+from edgeprune.latency.waiting import first_untrusted, measured_when_quiet
 from edgeprune.progress import SILENT, Progress
 from edgeprune.runtimes.registry import records
 from edgeprune.targets.target import Fingerprint
@@ -167,12 +167,9 @@ def check_table(source: NetworkSource, bench: Bench, store: TableStore, progress
         for number, record in enumerate(chosen)
     }
     found = list(measured_when_quiet(bench, models, CHECK, progress=progress).values())
-    busy = next((one.reason for one in found if not one.trusted), None)
-    if busy is not None:
-        raise TableError(
-            f"the latency table can't be checked: {busy}",
-            remedy="stop what else runs on the device (edgeprune doctor shows it) and try again",
-        )
+    doubtful = first_untrusted(found)
+    if doubtful is not None:
+        raise TableError(f"the latency table can't be checked: {doubtful.reason}", remedy=doubtful.remedy)
     return compared([(record.engine_ms, one.median_ms) for record, one in zip(chosen, found, strict=True)])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -22,12 +22,16 @@ PAUSE_S = 3.0
 T = TypeVar("T")
 
 
-def when_quiet(attempt: Callable[[], T], distrust: Callable[[T], str], progress: Progress = SILENT) -> tuple[T, str]:
-    """Make a measurement until it can be trusted, for `PATIENCE_S` at most, and say once that this is waited for.
+def when_quiet(
+    attempt: Callable[[], T], measurements: Callable[[T], Iterable[Measurement]], progress: Progress = SILENT
+) -> tuple[T, str]:
+    """Measure until all of it can be trusted, for `PATIENCE_S` at most, and say once that this is waited for.
+
+    What does not pass by itself is not waited for.
 
     Args:
-        attempt: makes the measurement.
-        distrust: says why what came out can't be trusted; empty where it can.
+        attempt: measures.
+        measurements: returns them from what came out.
         progress: where to say so.
 
     Returns:
@@ -37,10 +41,13 @@ def when_quiet(attempt: Callable[[], T], distrust: Callable[[T], str], progress:
     told = False
     while True:
         found = attempt()
-        reason = distrust(found)
+        doubtful = first_untrusted(measurements(found))
         tried_s = time.monotonic() - started
-        if not reason:
+        if doubtful is None:
             return found, ""
+        reason = doubtful.reason
+        if doubtful.lasting:
+            return found, reason
         if tried_s + PAUSE_S > PATIENCE_S:
             return found, f"{reason}; tried for {format_seconds(tried_s)}"
         if not told:
@@ -48,6 +55,12 @@ def when_quiet(attempt: Callable[[], T], distrust: Callable[[T], str], progress:
             progress.say(f"waiting for quiet, {left} at most: {reason}")
             told = True
         time.sleep(PAUSE_S)
+
+
+def first_untrusted(found: Iterable[Measurement]) -> Measurement | None:
+    """Return the first measurement that can't be trusted, one whose reason does not pass by itself before others."""
+    untrusted = [one for one in found if not one.trusted]
+    return next((one for one in untrusted if one.lasting), untrusted[0] if untrusted else None)
 
 
 def measured_when_quiet(
@@ -62,8 +75,8 @@ def measured_when_quiet(
     Where it does not become so, the last measurements are returned, untrusted, with for how long was tried.
     """
 
-    def busy(found: Mapping[str, Measurement]) -> str:
-        return next((one.reason for one in found.values() if not one.trusted), "")
+    def measurements(found: Mapping[str, Measurement]) -> Iterable[Measurement]:
+        return found.values()
 
-    found, reason = when_quiet(lambda: bench.measure(models, rule, reference), busy, progress)
+    found, reason = when_quiet(lambda: bench.measure(models, rule, reference), measurements, progress)
     return {name: one if one.trusted else replace(one, reason=reason) for name, one in found.items()}

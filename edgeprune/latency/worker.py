@@ -157,7 +157,8 @@ def _measure(sessions: Mapping[str, Session], arguments: Json) -> Tuple[Dict[str
     concerns = watch.concerns()
     if concerns:
         reason = "; ".join(concerns)
-        found = {name: replace(one, trusted=False, reason=reason) for name, one in found.items()}
+        lasting = watch.lasting
+        found = {name: replace(one, trusted=False, reason=reason, lasting=lasting) for name, one in found.items()}
     return found, watch.report()
 
 

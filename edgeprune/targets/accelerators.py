@@ -127,6 +127,11 @@ class Watch:
             found.append(f"the GPU's clock moved between {min(clocks):.0f} and {max(clocks):.0f} MHz")
         return found
 
+    @property
+    def lasting(self) -> bool:
+        """Whether one of the concerns does not pass by itself."""
+        return bool(self._free)
+
     def report(self) -> Dict[str, str]:
         """Return the range of what was read."""
         found = {}

@@ -171,7 +171,9 @@ def test_macs_and_parameters_by_hand():
     inner = 2 * (9 * 8 * 4 + 9 * 4 * 8) * 16
     assert graph.macs() == 9 * 3 * 8 * 16 + inner + 8 * 5
     assert graph.macs({"one.0": 1, "two.0": 1}) == 9 * 3 * 8 * 16 + inner // 4 + 8 * 5
-    assert graph.params() == sum(tensor.numel() for tensor in nets.Residual().state_dict().values()) - 5  # counters
+    assert graph.params() == sum(tensor.numel() for tensor in nets.Residual().parameters())
+    norms = 8 + 4 + 8 + 4 + 8
+    assert graph.params() == 9 * 3 * 8 + 2 * (9 * 8 * 4 + 9 * 4 * 8) + 2 * norms + 8 * 5 + 5
 
 
 def test_macs_of_transposed_and_grouped_convolutions_by_hand():

@@ -55,6 +55,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+def test_what_does_not_pass_by_itself_is_not_waited_for(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {
+        "trusted": False,
+        "reason": "the GPU's clock is free to move (sudo jetson_clocks locks it)",
+        "lasting": True,
+    }
+    monkeypatch.setitem(globals(), "UNTRUSTED", free)
+    bench, progress = Burst(clock, until_s=10), Listening()
+    found = measured_when_quiet(bench, {}, Rule(), progress=progress)["net"]  # type: ignore[arg-type]
+    assert (bench.tries, progress.said) == (1, [])
+    assert (found.reason, found.lasting) == (free["reason"], True)
+    assert found.remedy == "mend that (edgeprune doctor shows how) and try again"
+
+
 def test_a_burst_of_load_is_waited_for_and_said_once(clock: Clock) -> None:
     bench, progress = Burst(clock, until_s=10), Listening()
     found = measured_when_quiet(bench, {}, Rule(), progress=progress)  # type: ignore[arg-type]
