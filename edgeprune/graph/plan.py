@@ -105,7 +105,7 @@ class WidthPlan:
 
     @property
     def params(self) -> int:
-        """Number of parameters and buffers' entries."""
+        """Number of the parameters' entries."""
         return self.graph.params(self.widths)
 
     @cached_property
