@@ -19,7 +19,8 @@ from edgeprune.targets.target import find_target
 from edgeprune.units import LatencyBudget, ceil_ms, format_ms
 
 FILLS = 0.93
-"""A plan decided earlier for as many milliseconds is taken again where it takes between this share and all of them."""
+"""A plan decided earlier for as many milliseconds is taken again where it is within them and uses of them this share,
+or of what it used then."""
 
 
 def foretold(ready: Prepared, budgets: Sequence[LatencyBudget], found: Search) -> list[Solution | BudgetError]:
@@ -90,13 +91,19 @@ def decide(ready: Prepared, budget_ms: float, progress: Progress, rounds: int | 
     asked_ms = budget_ms / (1.0 if absolute else ready.drift)
     key = {**_reasons(ready), "rounds": rounds, "budget_ms": float(f"{asked_ms:.9g}")}
     decided = ready.store.decision(fingerprint, key)
-    if decided is None or (absolute and not FILLS <= decided["measured_ms"] * ready.drift / budget_ms <= 1):
-        decided = _refined(ready, budget_ms, rounds, progress)
+    if decided is None or (absolute and not _still_fits(decided, decided["measured_ms"] * ready.drift / budget_ms)):
+        found = _refined(ready, budget_ms, rounds, progress)
+        decided = {**found, "used": found["measured_ms"] * ready.drift / budget_ms}
         ready.store.decide(fingerprint, key, decided)
     else:
         progress.say("the plan is that of an earlier run with the same network, data, settings and budget")
     networks = [_as_now(ready, one) for one in decided.get("networks", ())]
     return {**_as_now(ready, decided), "networks": networks}
+
+
+def _still_fits(decided: dict[str, Any], used: float) -> bool:
+    """Whether a plan that uses this share of its budget now is within it, and uses about as much as could be used."""
+    return FILLS * min(1.0, float(decided.get("used", 1.0))) <= used <= 1
 
 
 def _as_now(ready: Prepared, decided: dict[str, Any]) -> dict[str, Any]:

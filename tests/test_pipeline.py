@@ -8,7 +8,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -445,6 +445,26 @@ def test_the_same_seed_and_table_give_the_same_plan(tmp_path: Path, network: str
     assert device.built == built + 1, "only the layers of the shipped engine are timed again"
     pipeline.export(job(tmp_path, network, out=tmp_path / "third", seed=1))
     assert device.built > built + 2, "another seed is another request"
+
+
+@pytest.mark.parametrize(("asked", "narrower", "epochs"), [(None, True, 3), (None, False, 0), (2, False, 2)])
+def test_a_network_that_fits_as_it_is_is_trained_only_where_that_was_asked_for(
+    asked: int | None, narrower: bool, epochs: int
+) -> None:
+    ready: Any = SimpleNamespace(subject=SimpleNamespace(data=object()), job=SimpleNamespace(epochs=asked))
+    assert cutting.epochs_of(ready, narrower=narrower) == epochs
+
+
+def test_a_network_that_fits_as_it_is_is_decided_about_once(
+    tmp_path: Path, network: str, device: SimulatedBench
+) -> None:
+    dense_ms = pipeline.export(job(tmp_path, network, out=tmp_path / "cut")).to_json()["latency_ms"]["dense"]
+    ample = parse_latency(f"{2 * dense_ms:.6g}ms")
+    pipeline.export(job(tmp_path, network, latency=ample, out=tmp_path / "first"))
+    built = device.built
+    found = pipeline.export(job(tmp_path, network, latency=ample, out=tmp_path / "second")).to_json()
+    assert device.built == built + 1, "only the layers of the shipped engine are timed again"
+    assert all(one["width"] == one["of"] for one in found["plan"].values())
 
 
 def test_a_budget_in_milliseconds_gives_the_same_plan_as_long_as_that_fits(
