@@ -19,8 +19,10 @@ from edgeprune.targets.target import find_target
 from edgeprune.units import LatencyBudget, ceil_ms, format_ms
 
 FILLS = 0.93
-"""A plan decided earlier for as many milliseconds is taken again where it is within them and uses of them this share,
-or of what it used then."""
+"""A plan decided earlier for as many milliseconds is taken again where it is within them and uses this share of them.
+
+One that could not use so much, uncut or held by another limit, uses this share of what it used then.
+"""
 
 
 def foretold(ready: Prepared, budgets: Sequence[LatencyBudget], found: Search) -> list[Solution | BudgetError]:
@@ -103,7 +105,8 @@ def decide(ready: Prepared, budget_ms: float, progress: Progress, rounds: int | 
 
 def _still_fits(decided: dict[str, Any], used: float) -> bool:
     """Whether a plan that uses this share of its budget now is within it, and uses about as much as could be used."""
-    return FILLS * min(1.0, float(decided.get("used", 1.0))) <= used <= 1
+    then = float(decided.get("used", 1.0))
+    return (FILLS if then >= FILLS else FILLS * then) <= used <= 1
 
 
 def _as_now(ready: Prepared, decided: dict[str, Any]) -> dict[str, Any]:
