@@ -71,6 +71,7 @@ class TensorRT:
         else:
             with contextlib.closing(TrtexecSession(onnx, settings, builds=BUILDS)) as session:
                 best = _keep_file(onnx, settings, session)
+        _PLANS.ship(onnx, settings.precision)
         path = folder / f"model-trt{self.version()}-sm{capability(cuda).replace('.', '')}.plan"
         path.write_bytes(best.built.plan)
         return [path]

@@ -26,11 +26,17 @@ class Kept:
 class PlanCache:
     """Engines by model and precision, the last used up to 256 MiB, so that what is measured is what was built.
 
-    Two builds of one model differ: without this the engine that is timed would not be the one that is shipped.
+    Two builds of one model differ: without this the engine that is timed would not be the one that is shipped, which is
+    kept however large it is.
     """
 
     def __init__(self) -> None:
         self._kept: Dict[Tuple[str, str], Kept] = {}
+        self._shipped: Optional[Tuple[str, str]] = None
+
+    def ship(self, onnx: bytes, precision: str) -> None:
+        """Keep the engine of a model until that of another one is shipped."""
+        self._shipped = _key(onnx, precision)
 
     def get(self, onnx: bytes, precision: str) -> Optional[Kept]:
         """Return the engine of a model, if it was built here."""
@@ -39,10 +45,12 @@ class PlanCache:
 
     def keep(self, onnx: bytes, precision: str, kept: Kept) -> Kept:
         """Keep an engine, in place of an older one of the same model."""
-        self._kept.pop(_key(onnx, precision), None)
-        self._kept[_key(onnx, precision)] = kept
-        while len(self._kept) > 1 and sum(len(one.built.plan) for one in self._kept.values()) > _KEPT_BYTES:
-            self._kept.pop(next(iter(self._kept)))
+        newest = _key(onnx, precision)
+        self._kept.pop(newest, None)
+        self._kept[newest] = kept
+        for old in [one for one in self._kept if one not in (newest, self._shipped)]:
+            if sum(len(one.built.plan) for one in self._kept.values()) > _KEPT_BYTES:
+                del self._kept[old]
         return kept
 
 
