@@ -62,6 +62,8 @@ def profile(options: ProfileOptions) -> int:
 def _share(options: ProfileOptions) -> int:
     folder = options.export_to or options.import_from
     assert folder is not None
+    if options.target is not None:
+        find_target(options.target)
     if options.import_from is not None and not folder.is_dir():
         raise InputError(f"{folder} is not a folder", remedy="name one that `edgeprune profile --export` wrote")
     with running(options):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edgeprune.cli.main import run
@@ -22,6 +24,14 @@ def test_findings_and_what_mends_them(pipeline: FakePipeline, capsys: pytest.Cap
     shown = capsys.readouterr().out
     assert "load average" in shown
     assert "stop what else runs" in shown
+
+
+def test_cleaning_is_of_no_target(pipeline: FakePipeline) -> None:
+    assert run(["doctor", "--clean", "--target", "openvino"]) == 2
+    assert not pipeline.calls
+    Path("edgeprune.toml").write_text('target = "openvino"\n')
+    pipeline.answer = lambda: FakeResult(FOUND)
+    assert run(["doctor", "--clean"]) == 0
 
 
 def test_cleaning(pipeline: FakePipeline) -> None:

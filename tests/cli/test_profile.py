@@ -53,6 +53,15 @@ def test_one_call_with_the_job(pipeline: FakePipeline, capsys: pytest.CaptureFix
     assert "Picture: tables/x/report/head.svg" in shown
 
 
+def test_a_precision_that_export_chooses_is_left_out_where_a_file_has_it(pipeline: FakePipeline) -> None:
+    Path("edgeprune.toml").write_text('precision = "auto"\n')
+    pipeline.answer = lambda: FakeResult(PROFILE)
+    assert run(["profile", "demo", "--target", "openvino"]) == 0
+    ((_, (job, *_)),) = pipeline.calls
+    assert job.precision is None
+    assert run(["profile", "demo", "--target", "openvino", "--precision", "auto"]) == 2
+
+
 def test_a_check_runs_alone(pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]) -> None:
     found = {
         "schema": "edgeprune.check/1",
@@ -88,7 +97,11 @@ def test_tables_are_shared_without_a_model_or_a_device(
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--import", "none"], "none is not a folder"), (["--export", "a", "--check"], "do one thing each")],
+    [
+        (["--import", "none"], "none is not a folder"),
+        (["--export", "a", "--check"], "do one thing each"),
+        (["--export", "a", "--target", "openvin"], "did you mean 'openvino'"),
+    ],
 )
 def test_what_cannot_be_shared_is_said(
     pipeline: FakePipeline, capsys: pytest.CaptureFixture[str], words: list[str], said: str

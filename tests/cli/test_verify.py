@@ -46,6 +46,7 @@ def test_a_file_names_neither_data_nor_what_is_allowed(pipeline: FakePipeline, t
         [".", "--import", "nothing"],
         [".", "--data", "nothing.npz"],
         [".", "--data", "demo", "--import", "verdict.json"],
+        [".", "--device", "ssh://me@board", "--import", "verdict.json"],
     ],
 )
 def test_what_cannot_be_verified(pipeline: FakePipeline, arguments: list[str]) -> None:
