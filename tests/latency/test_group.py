@@ -13,6 +13,7 @@ import torch
 
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.errors import DeviceError, TableError
+from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.latency.bench import LayerTimes
 from edgeprune.latency.group import BenchGroup
@@ -31,6 +32,7 @@ class Board(SimulatedBench):
     name: str = "board"
     lost_at: int | None = None
     together: threading.Barrier | None = None
+    dense: bytes = b""
     kind: str = "formula"
     device: Any = field(init=False)
 
@@ -43,7 +45,7 @@ class Board(SimulatedBench):
     def layers(self, models: Any, *rest: Any, **options: Any) -> dict[str, LayerTimes]:
         if self.built == self.lost_at:
             raise DeviceError(f"the agent on {self.name} went away")
-        if self.together and rest[2] is not None:  # the dense network goes first, alone, and has no reference
+        if self.together and models["network"] != self.dense:  # which goes first, alone
             self.together.wait(timeout=60)
         return super().layers(models, *rest, **options)
 
@@ -64,7 +66,8 @@ def plans(folder: Path, bench: SimulatedBench) -> list[tuple[tuple[str, int], ..
 
 def test_two_devices_measure_at_the_same_time(blueprint: Blueprint, tmp_path: Path) -> None:
     both = threading.Barrier(2)
-    boards = [Board(name="a", together=both), Board(name="b", together=both)]
+    dense = blueprint.at(WidthPlan.dense(blueprint.graph))
+    boards = [Board(name=name, together=both, dense=dense) for name in ("a", "b")]
     fill(blueprint, BenchGroup(boards), TableStore(tmp_path))
     # Every network but the dense one waited for another on the other device.
     assert sorted(board.built for board in boards) == [(TOTAL_NETWORKS - 1) // 2, (TOTAL_NETWORKS - 1) // 2 + 1]
