@@ -112,8 +112,8 @@ class Job:
         if self.precision == AUTO:
             if self.latency is None:
                 raise InputError(
-                    "--precision auto chooses the precision within a latency",
-                    remedy="use it with edgeprune export, or name a precision",
+                    "--precision auto is chosen by edgeprune export alone, within its latency",
+                    remedy=f"name one: {', '.join(target.precisions)}",
                 )
         else:
             check_precision(self.precision, target)
