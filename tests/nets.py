@@ -166,7 +166,10 @@ class Chunked(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Conv 3 -> 8, transposed 8 -> 6, depthwise transposed 6, both with a BatchNorm and no bias, conv 6 -> 4."""
+    """Conv 3 -> 8, transposed 8 -> 6, depthwise transposed 6, grouped transposed 6 -> 12, conv 12 -> 4.
+
+    The transposed ones have a BatchNorm each, and no bias.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,11 +178,14 @@ class Decoder(nn.Module):
         self.up_norm = nn.BatchNorm2d(6)
         self.smooth = nn.ConvTranspose2d(6, 6, 3, padding=1, groups=6, bias=False)
         self.smooth_norm = nn.BatchNorm2d(6)
-        self.last = nn.Conv2d(6, 4, 1)
+        self.fan = nn.ConvTranspose2d(6, 12, 3, padding=1, groups=3, bias=False)
+        self.fan_norm = nn.BatchNorm2d(12)
+        self.last = nn.Conv2d(12, 4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.up_norm(self.up(self.stem(x).relu())).relu()
-        return self.last(self.smooth_norm(self.smooth(x)).relu())
+        x = self.smooth_norm(self.smooth(x)).relu()
+        return self.last(self.fan_norm(self.fan(x)).relu())
 
 
 class Shuffle(nn.Module):

@@ -124,12 +124,14 @@ def _cuts_of(initializer: onnx.TensorProto, graph: ChannelGraph, plan: WidthPlan
     if found is not None:
         parameter, transposed = found
         return {1 - dim if transposed else dim: kept for dim, kept in cuts.get(parameter, {}).items()}
-    weight = f"{name.removesuffix('.bias')}.weight"
-    if name.endswith(".bias") and weight in graph.outputs:  # a BatchNorm's, folded into a layer that has none
-        out_dims = (graph.outputs[weight], 0)  # of a depthwise transposed convolution, what comes in goes out
-        kept = cuts.get(weight, {})
-        fitting = [kept[dim] for dim in out_dims if dim in kept and graph.shapes[weight][dim] == initializer.dims[0]]
-        return {0: fitting[0]} if fitting else {}
+    layer = name.removesuffix(".bias")
+    if layer != name and f"{layer}.weight" in graph.outputs:  # a BatchNorm's, folded into a layer that has none
+        behind = dict(graph.foldable).get(layer)
+        source, dim = (
+            (f"{layer}.weight", graph.outputs[f"{layer}.weight"]) if behind is None else (f"{behind}.running_mean", 0)
+        )
+        kept = cuts.get(source, {}).get(dim)
+        return {} if kept is None else {0: kept}
     return {}
 
 

@@ -38,7 +38,7 @@ from edgeprune.latency.rule import LONG
 from edgeprune.latency.slopes import LatencyCost
 from edgeprune.latency.store import TableStore
 from edgeprune.records import write_bytes
-from edgeprune.targets.target import Fingerprint
+from edgeprune.targets.target import Fingerprint, targets
 from edgeprune.training.lapp import Lapp, Settings
 from edgeprune.training.lapp_network import with_bypasses
 from edgeprune.training.lapp_units import channel_macs
@@ -57,7 +57,7 @@ def main() -> None:
     """Do one stage, or all."""
     parser = arguments(__doc__, (NETWORK,))
     parser.add_argument("--stage", choices=STAGES, help="all of them by default")
-    parser.add_argument("--target", default="openvino")
+    parser.add_argument("--target", choices=sorted(targets()), default="openvino")
     options = parser.parse_args()
     stages = (options.stage,) if options.stage else STAGES
     run(options, "lapp-latency", SCALES[NETWORK, options.scale], partial(work, stages, options.target))
