@@ -19,9 +19,9 @@ from edgeprune.targets.target import find_target
 from edgeprune.units import LatencyBudget, ceil_ms, format_ms
 
 FILLS = 0.93
-"""A plan decided earlier for as many milliseconds is taken again where it is within them and uses this share of them.
+"""An earlier plan for the same milliseconds is taken again if it still meets them and uses at least this share of them.
 
-One that could not use so much, uncut or held by another limit, uses this share of what it used then.
+If it used less from the start (nothing was cut, or another limit held it back), it must use this share of what it used.
 """
 
 
@@ -52,8 +52,8 @@ def ways_out(ready: Prepared, floor_ms: float) -> str:
     freed += [f"--allow-inexact frees {inexact} groups"] * bool(inexact)
     freed += ["start from a network with fewer or cheaper layers"]
     return (
-        f"three ways out: allow more, from --latency {ceil_ms(floor_ms)} on; compute it faster, with "
-        f"{' or '.join(faster)}; or let more go: {', or '.join(freed)}"
+        f"three ways out: allow more time, from --latency {ceil_ms(floor_ms)} on; run it faster, with "
+        f"{' or '.join(faster)}; or let more be removed: {', or '.join(freed)}"
     )
 
 
@@ -79,9 +79,9 @@ def promised(ready: Prepared, solution: Solution, floor_ms: float) -> dict[str, 
 def decide(ready: Prepared, budget_ms: float, progress: Progress, rounds: int | None = None) -> dict[str, Any]:
     """Return the plan of most value that was measured within the budget, after `rounds` measurements at most.
 
-    The same request finds the same plan again: what the closed loop decided is kept beside the table. A budget in
-    milliseconds is another one for the table each time the device is a little faster or slower; there the plan is
-    taken again as long as it still fits, and uses enough of the budget.
+    The same request finds the same plan again: what the closed loop decided is kept beside the table. In the
+    table's units, a budget in milliseconds changes whenever the device is a little faster or slower; the earlier plan
+    is then taken again as long as it still fits, and uses enough of the budget.
 
     Raises:
         BudgetError: the budget is under the floor.

@@ -69,7 +69,7 @@ from edgeprune.verification.recheck import recheck, recheck_of
 from edgeprune.verification.verdict import Verdict, judge
 
 TIGHTEN = 0.97
-"""By so much a budget shrinks when the shipped engine was measured over it."""
+"""Factor by which the budget shrinks for the next attempt when the shipped engine was measured over it."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ def _cut_to_fit(ready: Prepared, baseline: Mapping[str, Any], work: Workspace, p
         except (BudgetError, OverBudgetError) as error:
             if not cuts:
                 raise
-            progress.say(f"the network before it is shipped, over the budget: {error.message}")
+            progress.say(f"shipping the network before, although it is over the budget: {error.message}")
             break
         cuts.append(cut(ready, chosen, work, attempt, progress))
         left -= chosen["rounds"]
@@ -312,7 +312,9 @@ def _cut_to_fit(ready: Prepared, baseline: Mapping[str, Any], work: Workspace, p
         if measured.median_ms <= baseline["budget_ms"] or not measured.trusted:
             break
         if left <= 0:
-            progress.say(f"measured over the budget, and all {ready.job.rounds} measurements are used: see --rounds")
+            progress.say(
+                f"measured over the budget, and all {ready.job.rounds} measurements are used up; --rounds allows more"
+            )
     return cuts
 
 

@@ -78,7 +78,7 @@ class Prepared:
 
     @property
     def absence(self) -> MissingError | None:
-        """Why the device can't be reached; None where it is there. Without it everything is by its earlier table."""
+        """Why the device can't be reached, or None; if it can't, everything is predicted from its earlier table."""
         return absence_of(self.bench)
 
     @property
@@ -88,7 +88,7 @@ class Prepared:
 
     @property
     def drift(self) -> float:
-        """Latency of the dense network now, over what the table says; 1 where it was not measured now."""
+        """Factor from the table's times to those of now, by the dense network's; 1 if it was not measured now."""
         return self.dense_ms / self.table.dense.engine_ms
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""How long steps say where they are: a protocol, so that no lower floor knows of a terminal."""
+"""How long-running steps report progress: a protocol, so that lower layers need not know of a terminal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Exports that are kept: what torch takes seconds for is read in no time, as long as the network computes the same.
 
-Latency does not depend on the entries of weights, so that these are left out of the file, and what the network computes
-with them is what it is told by: one that was trained further, or drawn from another seed, is the same one here.
+Latency does not depend on the values of weights, so these are left out of the file, and a network is recognised by its
+operations alone: trained further, or initialised from another seed, it is the same network here.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Least sums over the groups' widths, by eliminating one group after the other (bucket elimination, Dechter 1999).
 
-What a plan loses and takes is a sum of terms of a few groups each. A group is eliminated by adding up the terms that
-know of it, into a table over its widths and those of the groups beside it, and keeping of each row the least: a message
-to the table of the next of these groups. In a network few groups stand between one part and the rest (a trunk's width
-between its blocks), so the tables stay small, and the least of the whole sum is found exactly, in one pass.
+What a plan loses and takes is a sum of terms of a few groups each. To eliminate a group, the terms that depend on it
+are added up into one table over its widths and those of its neighbours, and the minimum is taken over its own widths.
+What is left, its message, is added to the table of that neighbour which is eliminated next. In a network few groups
+stand between one part and the rest (a trunk's width between its blocks), so the tables stay small, and the least of the
+whole sum is found exactly, in one pass.
 """
 
 from __future__ import annotations

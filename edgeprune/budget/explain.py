@@ -59,7 +59,7 @@ def floor_parts(table: NetworkTable, fastest: Solution, drift: float = 1.0) -> F
     Args:
         table: what the layers cost.
         fastest: from `Search.fastest`.
-        drift: latency now over what the table says.
+        drift: factor from the table's times to those of now.
     """
     parts: dict[bool, list[LayerMs]] = {True: [], False: []}
     for row, us, _ in table.layers(dict(table.dense.widths) | fastest.widths):
@@ -79,7 +79,7 @@ def solve_or_explain(
         table: what the layers cost.
         budget_us: the budget, where the dense network takes what the table says.
         ways_out: what would help, for a floor in milliseconds.
-        drift: latency now over what the table says.
+        drift: factor from the table's times to those of now.
 
     Raises:
         BudgetError: no plan is that fast, or small enough; the message says what holds it back.

@@ -1,7 +1,8 @@
 """The least of an objective under one limit, exactly: Lagrangian bounds, and the plans that they do not rule out.
 
-With a price on what is limited, the least of objective plus price is a bound of what a plan within the limit costs, and
-elimination finds it, and the same bound for every entry of every table, at once. The price that gives the greatest
+With a price (a Lagrange multiplier) on what is limited, the minimum of objective + price * (amount - limit) over all
+plans is a lower bound for every plan within the limit. One elimination gives this bound, and one for each entry of
+every table. The price that gives the greatest
 bound is that of the linear relaxation. Then partial plans are put together, in the order of elimination, and dropped
 where their bound at one of several prices is over a threshold, or where another one of the same entry loses and takes
 no more. If a plan is left within the threshold, the best of these is the best of all; if none is, there is none, and
@@ -174,7 +175,7 @@ class _Labels:
 
 
 class _Frontier:
-    """All plans whose bound is within a threshold, but those that another one is as good as.
+    """All non-dominated plans whose bound is within a threshold.
 
     Args:
         elimination: of the groups.

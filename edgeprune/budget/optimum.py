@@ -140,8 +140,8 @@ def _branched(problem: Problem, objective: np.ndarray, limits: Sequence[Limit], 
             if kept.all() or late:
                 seconds = TIME_LIMIT_S - (deadline - time.perf_counter())
                 raise BudgetError(
-                    f"the solver ended after {seconds:.0f} s with no widths within the budget, and none ruled out",
-                    remedy="allow more, or fewer widths with --align",
+                    f"the solver stopped after {seconds:.0f} s without a plan in the budget, or a proof that none is",
+                    remedy="allow more time, or consider fewer widths with --align",
                 )
             if found.x is not None or ruled_out:
                 tried = kept

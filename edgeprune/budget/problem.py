@@ -33,10 +33,10 @@ class Problem:
         integral: 1 for the width variables, 0 for the others.
         upper: upper bound of every variable.
         offsets: group -> its first variable.
-        owners: the number of what each variable is a width of, -1 where it is none.
+        owners: for each variable the number of the group, or gated group, whose width it is; -1 for other variables.
         pairs: pair variables and the two width variables that each stands for, in three rows.
         elimination: of its groups one after the other; None where too much hangs together for that.
-        params: the parameters' entries; None where nothing limits them.
+        params: the number of parameters; None where nothing limits it.
         limits: what limits them, such as `--max-params` -> the most there may be.
     """
 

@@ -48,7 +48,7 @@ def width_reasons(
         solution: the plan.
         budget_us: the budget that it was made for, where the dense network takes what the table says.
         module: a module's name, or a group's.
-        drift: latency now over what the table says.
+        drift: factor from the table's times to those of now.
 
     Raises:
         InputError: there is no such module.

@@ -193,7 +193,7 @@ def refine(
         store: where measurements are kept.
         budget_ms: the budget, where the dense network takes what the table says.
         rounds: how many measurements are taken at most.
-        drift: latency now over what the table says, for what is shown.
+        drift: factor from the table's times to those of now, for what is shown.
         progress: where to show it.
 
     Raises:

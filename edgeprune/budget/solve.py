@@ -32,10 +32,10 @@ class Solution:
         widths: group -> channels kept.
         value: sum of the groups' values.
         cost_us: predicted engine time.
-        gap: relative distance of the value lost to the least that could not be ruled out; None where nothing is proven.
+        gap: proven: (value lost - lower bound of the value lost) / value lost; None where nothing is proven.
         seconds: that the solver took.
-        binding: which of the two a better plan would do without: the budget, and the tightest limit on the parameters;
-            as far as the solver found better plans in its time.
+        binding: what holds the plan back: without the budget, or without the tightest limit on the parameters, the
+            solver found a better plan in its time.
     """
 
     widths: dict[str, int]

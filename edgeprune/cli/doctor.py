@@ -27,7 +27,7 @@ class DoctorOptions(Common):
 
 
 def doctor(options: DoctorOptions) -> int:
-    """Say what a machine has, and what mends the rest.
+    """Say what a machine has, and how to fix what is missing.
 
     Runtimes, processor, load, clocks: all that decides whether a latency measured there can be trusted.
     """

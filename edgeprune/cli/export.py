@@ -21,11 +21,11 @@ class ExportOptions(PlanOptions):
 
     precision: Annotated[str | None, PRECISION_OR_AUTO] = None
     out: Annotated[Path | None, value("DIR", "The bundle's folder.", show_default="runs/MODEL-TARGET")] = None
-    epochs: Annotated[int | None, value("N", "Of recovery after the cut.", show_default="3 with data, 0 without")] = (
-        None
-    )
+    epochs: Annotated[
+        int | None, value("N", "Epochs of training after the cut.", show_default="3 with data, 0 without")
+    ] = None
     max_drop: Annotated[float | None, value("POINTS", "Accuracy that may be lost; more ends with exit 6.")] = None
-    rounds: Annotated[int, value("N", "Networks that are measured to close in on the budget, at most.")] = 6
+    rounds: Annotated[int, value("N", "Most measurements to close in on the budget.")] = 6
     dry_run: Annotated[bool, flag("--dry-run", "Stop after the plan; write nothing.")] = False
     resume: Annotated[bool, RESUME] = False
     force: Annotated[bool, flag("--force", "Replace what is in the bundle's folder.")] = False

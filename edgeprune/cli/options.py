@@ -48,13 +48,15 @@ DEVICES = value(
 
 MODEL = argument("MODEL", f"{MODEL_FORMS}, or a folder that export or train wrote.", models)
 WEIGHTS = value("FILE", ".safetensors, or a .pt/.pth state dict; or a folder that export or train wrote.")
-INPUT = value("SHAPE", "Of one call, like 1x3x224x224.")
-SEED = value("N", "Of everything that is drawn.")
-PRECISION = choice(PRECISIONS, "Of the engine.", show_default="the target's own")
+INPUT = value("SHAPE", "Input shape, batch 1 included, like 1x3x224x224.")
+SEED = value("N", "Random seed.")
+PRECISION = choice(PRECISIONS, "Precision of the engine.", show_default="the target's own")
 PRECISION_OR_AUTO = choice(
-    (*PRECISIONS, AUTO), "Of the engine; auto keeps most of the network.", show_default="the target's own"
+    (*PRECISIONS, AUTO),
+    "Precision of the engine; auto tries each, and takes the best within the budget.",
+    show_default="the target's own",
 )
-THREADS = value("N", "For the runtime.", show_default="the target's own")
+THREADS = value("N", "Threads that the runtime may use.", show_default="the target's own")
 DATA = value("D", "Folder with train/ and val/, FILE.npz, FILE.py:FUNCTION or demo.")
 MEAN = value("M,M,M", "A channel's mean, of pixels in [0, 1].")
 STD = value("S,S,S", "A channel's deviation, of pixels in [0, 1].")
@@ -176,7 +178,9 @@ class PlanOptions(NetworkOptions):
         ),
     ] = None
     max_params: Annotated[int | None, value("N", "Parameters that the network may have, at most.")] = None
-    max_size: Annotated[str | None, value("SIZE", "Of the weights at the precision, at most, like 25MB.")] = None
+    max_size: Annotated[
+        str | None, value("SIZE", "Most that the weights may take at the engine's precision, like 25MB.")
+    ] = None
     strategy: Annotated[
         str, choice(STRATEGIES, "How the widths are found; the last three are there to compare with.")
     ] = "latency"

@@ -28,8 +28,9 @@ class ReplayOptions(Common):
 def replay(options: ReplayOptions) -> int:
     """Run the export that made BUNDLE again, and list every difference.
 
-    Run it in the folder in which the export ran. Exit code 0 means no difference; 2 that an input is another one, 8
-    that the device is, 7 that the result alone differs; where the new bundle's verdict is another one, that exit code.
+    Run it in the folder in which the export ran. Exit code: 0 no difference, 2 an input
+    differs, 8 the device differs, 7 only the result differs; where the new bundle fails with another verdict than the
+    old one, that verdict's code.
     """
     bundle = existing_bundle(options.bundle)
     if options.out is not None and options.out.exists():

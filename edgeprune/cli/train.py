@@ -52,10 +52,10 @@ class TrainOptions(Common):
     std: Annotated[str | None, STD] = None
     batch_size: Annotated[int, value("N", "Images a step, of all processes together.")] = 64
     learning_rate: Annotated[
-        float | None, value("R", "The largest.", show_default="0.1 from scratch, 0.01 from trained weights")
+        float | None, value("R", "Peak learning rate.", show_default="0.1 from scratch, 0.01 from trained weights")
     ] = None
     weight_decay: Annotated[float, value("W", "On all weights but biases and scales.")] = 1e-4
-    strength: Annotated[float | None, value("X", "Of the penalty (rni, slimming).", show_default="1e-4")] = None
+    strength: Annotated[float | None, value("X", "Weight of the penalty (rni, slimming).", show_default="1e-4")] = None
     shift: Annotated[float | None, value("B", "Where the penalty presses (rni).", show_default="0")] = None
     macs: Annotated[str | None, value("SHARE", "MACs that are left (lapp), like 40%.")] = None
     latency: Annotated[str | None, value("L", "In place of --macs (lapp): 5ms, or 60% of the dense network's own.")] = (
@@ -71,7 +71,7 @@ class TrainOptions(Common):
         value("T", "For --latency, a name that `edgeprune targets` lists.", completed=target_names),
     ] = None
     precision: Annotated[
-        str | None, choice(PRECISIONS, "Of the engine, for --latency.", show_default="the target's own")
+        str | None, choice(PRECISIONS, "Precision of the engine, for --latency.", show_default="the target's own")
     ] = None
     threads: Annotated[int | None, value("N", "For the runtime, for --latency.", show_default="the target's own")] = (
         None

@@ -107,8 +107,8 @@ class EngineNode:
         size: shape of the first input without batch and channels.
         cin: channels of the first input.
         cout: channels of the first output.
-        lives: when there is something left to run, if only the addition of what has become a constant.
-        works: when it does all that it does in the dense network: of what it joins, nothing is a constant.
+        lives: when it still has to run, even if only to add a constant.
+        works: when it does the same work as in the dense network: none of what it joins has become a constant.
     """
 
     name: str

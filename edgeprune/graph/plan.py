@@ -105,7 +105,7 @@ class WidthPlan:
 
     @property
     def params(self) -> int:
-        """Number of the parameters' entries."""
+        """Number of parameters: scalars, not tensors."""
         return self.graph.params(self.widths)
 
     @cached_property

@@ -40,7 +40,7 @@ def explained(table: NetworkTable, module: str, drift: float = 1.0) -> dict[str,
     Args:
         table: what the network's layers cost.
         module: its name, or that of a layer that is computed together with it.
-        drift: latency now over what the table says.
+        drift: factor from the table's times to those of now.
 
     Raises:
         InputError: no layer of the engine is named so; the nearest name is suggested.

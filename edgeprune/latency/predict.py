@@ -28,7 +28,7 @@ class CostRow:
         nodes: the ONNX nodes that it computes.
         op: their operators.
         anchor: the node that does the work.
-        joins: it joins two tensors, which is left to do where one of them has become a constant.
+        joins: it joins two tensors (Add, Sub, Mul), which still has to run where one of them has become a constant.
         charged: when it costs anything; what other groups than its own may take away from it.
     """
 

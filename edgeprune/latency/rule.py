@@ -28,7 +28,7 @@ FASTEST = 0.02
 """The quantile that stands for the fastest samples: the very fastest one says less about the rest."""
 
 ALONE_LEAST = 0.1
-"""So many of the samples count at least as taken with the core alone, those at the best pace, however it changed."""
+"""At least this share of the samples, those at the best pace, counts as having had the core alone."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,11 @@ class Rule:
             f" over what is compared, after {self.warmup_s:g} s of warm-up and until steady"
             f" within {self.steady_tolerance:.0%}; a round is repeated, up to {self.retries} times, when other programs"
             f" used more than {OTHERS_MAX:.0%} of a core that the measured one needs, heat or a quota held the"
-            f" processor back, or a single thread waited for {WAITING_MAX:.0%} of its processor time; on a CPU only"
-            f" samples with the core to themselves count (fixed work before and after them within {self.pace:.0%} of"
-            f" its fastest, or among the best {ALONE_LEAST:.0%}), and of a single thread those alone that were not"
-            f" interrupted (switched away from, or wall time above {self.busy_ratio:g} x processor time), but where"
-            f" more than half of a round's were, all of that round by their processor time."
+            f" processor back, or a single thread waited for {WAITING_MAX:.0%} of its processor time; on a CPU a sample"
+            f" counts only if it had the core to itself (fixed work before and after it within {self.pace:.0%} of its"
+            f" fastest, or among the best {ALONE_LEAST:.0%}); with a single thread, interrupted samples (switched away"
+            f" from, or wall time above {self.busy_ratio:g} x processor time) do not count, but if more than half of a"
+            f" round was interrupted, all of it counts, by its processor time."
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -32,13 +32,13 @@ FAMILIAR_NETWORKS = 10
 
 HALF_BLOCK = 4
 HALF_RAGGED = 2
-"""In so many of the free networks a group's width is an odd multiple of `HALF_BLOCK`, which some kernels take as whole.
+"""Free networks in which a group's width is made an odd multiple of `HALF_BLOCK`, which some kernels take as whole.
 
-Of seven random widths not one may be: MobileNetV2's depthwise layer at 112 x 112 was foretold at 3.6 times its time.
+Seven random widths may contain none: MobileNetV2's depthwise layer at 112 x 112 was predicted at 3.6 times its time.
 """
 
 VARIATION = 0.45
-"""So far, as a share of the range, may a group lie from the level of its network before the groups are put in order."""
+"""Largest random offset of a group from its network's level, as a share of the range, before the groups are ordered."""
 
 MOST_WIDTHS = 16
 """A group has no more widths to choose from than this."""

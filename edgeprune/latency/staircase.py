@@ -37,9 +37,9 @@ _REACH = 0.25
 _KINSHIP = 0.7
 """What a residual of one fused form says about another form at the same widths."""
 _APART = 1.0
-"""How far apart a ragged width and one that is not are besides, in reaches, squared."""
+"""Extra squared distance, in units of the reach, between a ragged width and one that is not."""
 _LEAST_US = 0.2
-"""Runtimes count whole microseconds; less than this is not told from nothing."""
+"""Runtimes count whole microseconds; a time below this can't be told from zero."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,8 +55,8 @@ class Trust:
     """What a check found.
 
     Attributes:
-        status: `matches`; `slower` or `faster`: by one factor for all; `differs`: not by one; `stale`: measured with
-            something that is no longer so; `missing`: not measured.
+        status: `matches`; `slower` or `faster`: by one factor for all; `differs`: not by one; `stale`: measured
+            with a version, device or setting that has changed since; `missing`: not measured.
         sentence: it in words, such as `matches (3 %)`.
         factor: time now over time in the table, all networks together; None where nothing was timed.
         networks: (time in the table, time now) of each, in ms.
@@ -145,7 +145,7 @@ def vetted(source: NetworkSource, bench: Bench, store: TableStore, progress: Pro
         return found
     if found.status == "faster" and found.factor is not None:
         store.rescale(fingerprint, network, found.factor, found.sentence)
-        progress.say(f"Latency table: {found.sentence} than when it was measured; it takes the times of now over.")
+        progress.say(f"Latency table: {found.sentence} than when it was measured; it is rescaled to the times of now.")
         return found
     progress.say(f"Latency table: {found.sentence}.")
     return found.required(store, fingerprint)
