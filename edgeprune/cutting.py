@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from edgeprune.artifacts.subject import Network
 from edgeprune.artifacts.workspace import Workspace
+from edgeprune.decision import Decision
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import Reference
 from edgeprune.prepare import CALIBRATION_IMAGES, Prepared
@@ -21,43 +20,43 @@ DEFAULT_EPOCHS = 3
 
 
 @dataclass(frozen=True)
-class Cut:
+class Attempt:
     """A network that was cut and shipped.
 
     Attributes:
-        chosen: what was decided, as `decision.decide` says it.
+        decision: what was decided.
         plan: its widths.
         shipped: what was measured on the shipped files.
         accuracy: top-1 in [0, 1] of the network before it was exported; None without data.
     """
 
-    chosen: Mapping[str, Any]
+    decision: Decision
     plan: WidthPlan
     shipped: Shipped
     accuracy: float | None
 
 
-def cut(ready: Prepared, chosen: Mapping[str, Any], work: Workspace, attempt: int, progress: Progress) -> Cut:
+def attempt(ready: Prepared, decision: Decision, work: Workspace, number: int, progress: Progress) -> Attempt:
     """Cut a network as was decided, recover it and write its files into the run's folder.
 
     Args:
         ready: the dense network on its target.
-        chosen: what was decided.
+        decision: what was decided.
         work: the run; `bundle` in it is written anew.
-        attempt: counted from 1; the training of each has a checkpoint of its own.
+        number: of the attempt, from 1; the training of each has a checkpoint of its own.
         progress: where to show it.
     """
-    plan = WidthPlan.from_json(ready.graph, chosen["plan"])
-    with ready.timed("cut"):
+    plan = WidthPlan.from_json(ready.graph, decision.plan)
+    with ready.stopwatch.timed("cut"):  # 6
         small = slim(ready.subject.model, plan, check=False)
         difference = checked(ready.subject.model, plan, small)
-    with ready.timed("recover"):
-        small, accuracy = _recovered(ready, plan, small, work, attempt, progress)
-    with ready.timed("export and verify"):
-        known_ms = chosen["measured_ms"]
+    with ready.stopwatch.timed("recover"):  # 7
+        small, accuracy = _recovered(ready, plan, small, work, number, progress)
+    with ready.stopwatch.timed("export and verify"):  # 8, 9
+        known_ms = decision.measured_ms
         reference = None if known_ms is None else Reference(ready.blueprint.at(plan), known_ms)
         shipped = ship(ready, plan, small, work.path("bundle"), reference, difference, progress)
-    return Cut(chosen, plan, shipped, accuracy)
+    return Attempt(decision, plan, shipped, accuracy)
 
 
 def epochs_of(ready: Prepared, *, narrower: bool) -> int:
@@ -74,7 +73,7 @@ def epochs_of(ready: Prepared, *, narrower: bool) -> int:
 
 
 def _recovered(
-    ready: Prepared, plan: WidthPlan, small: Network, work: Workspace, attempt: int, progress: Progress
+    ready: Prepared, plan: WidthPlan, small: Network, work: Workspace, number: int, progress: Progress
 ) -> tuple[Network, float | None]:
     """Return the cut network with its accuracy recovered as far as the data allow, and that accuracy."""
     data, job = ready.subject.data, ready.job
@@ -89,7 +88,7 @@ def _recovered(
             ready.subject.model,
             data,
             Recipe(epochs=epochs, seed=job.seed),
-            checkpoint=work.path(f"recovery-{attempt}.ckpt"),
+            checkpoint=work.path(f"recovery-{number}.ckpt"),
             progress=progress,
         )
     return small, evaluate(small, data, progress=progress)

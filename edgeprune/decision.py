@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 from edgeprune.budget.amounts import WEIGHT_BYTES
-from edgeprune.budget.explain import solve_or_explain
+from edgeprune.budget.floor import best_or_why_not
 from edgeprune.budget.refine import refine
 from edgeprune.budget.solve import Solution
 from edgeprune.budget.strategies import Search
@@ -25,13 +26,56 @@ If it used less from the start (nothing was cut, or another limit held it back),
 """
 
 
-def foretold(ready: Prepared, budgets: Sequence[LatencyBudget], found: Search) -> list[Solution | BudgetError]:
-    """Return for each budget the best plan that a search on the table finds, or why there is none."""
+@dataclass(frozen=True)
+class Decision:
+    """A plan, and how it was come by.
+
+    Attributes:
+        plan: the widths, as `WidthPlan.to_json` has them.
+        predicted_ms: of the plan, before its network was measured.
+        measured_ms: of the plan's network; None where the device can't be reached.
+        floor_ms: the fastest that any plan is predicted to be.
+        rounds: how many measurements it took.
+        solver: `edgeprune.export/1`'s "solver".
+        networks: what each of the networks that were measured was predicted and found to take, as JSON.
+    """
+
+    plan: Mapping[str, Any]
+    predicted_ms: float
+    measured_ms: float | None
+    floor_ms: float
+    rounds: int
+    solver: Mapping[str, Any]
+    networks: Sequence[Mapping[str, Any]] = ()
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Decision:
+        """Return what `to_json` told; more than that is passed over."""
+        return cls(**{name: content[name] for name in cls.__dataclass_fields__ if name in content})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def scaled(self, factor: float) -> Decision:
+        """Return the same with all its times `factor` times as long."""
+        times = ("predicted_ms", "measured_ms")
+        return replace(
+            self,
+            predicted_ms=self.predicted_ms * factor,
+            measured_ms=None if self.measured_ms is None else self.measured_ms * factor,
+            floor_ms=self.floor_ms * factor,
+            networks=[{**one, **{name: one[name] * factor for name in times}} for one in self.networks],
+        )
+
+
+def foretold(ready: Prepared, budgets: Sequence[LatencyBudget], strategy: Search) -> list[Solution | BudgetError]:
+    """Return for each budget the best plan that a strategy finds by the table, or why there is none."""
     plans: list[Solution | BudgetError] = []
     for budget in budgets:
-        budget_us = budget.of(ready.dense_ms) / ready.drift * 1000
+        budget_us = ready.table_us(budget)
         try:
-            plans.append(solve_or_explain(found, ready.table, budget_us, partial(ways_out, ready), ready.drift))
+            plans.append(best_or_why_not(strategy, ready.table, budget_us, partial(ways_out, ready), ready.drift))
         except BudgetError as error:
             plans.append(error)
     return plans
@@ -62,21 +106,14 @@ def certificate(solution: Solution) -> dict[str, Any]:
     return {"gap": solution.gap, "seconds": solution.seconds, "binding": list(solution.binding)}
 
 
-def promised(ready: Prepared, solution: Solution, floor_ms: float) -> dict[str, Any]:
+def promised(ready: Prepared, solution: Solution, floor_ms: float) -> Decision:
     """Return what `decide` does where the device can't be reached: the best plan of its table, and nothing measured."""
     plan = ready.choice.plan(solution.widths)
-    return {
-        "plan": plan.to_json(),
-        "predicted_ms": ready.table.predict(plan.widths).ms,
-        "measured_ms": None,
-        "floor_ms": floor_ms,
-        "rounds": 0,
-        "solver": certificate(solution),
-        "networks": [],
-    }
+    predicted_ms = ready.table.predict(plan.widths).ms
+    return Decision(plan.to_json(), predicted_ms, None, floor_ms, rounds=0, solver=certificate(solution))
 
 
-def decide(ready: Prepared, budget_ms: float, progress: Progress, rounds: int | None = None) -> dict[str, Any]:
+def decide(ready: Prepared, budget_ms: float, progress: Progress, rounds: int | None = None) -> Decision:
     """Return the plan of most value that was measured within the budget, after `rounds` measurements at most.
 
     The same request finds the same plan again: what the closed loop decided is kept beside the table. In the
@@ -92,26 +129,21 @@ def decide(ready: Prepared, budget_ms: float, progress: Progress, rounds: int | 
     rounds = ready.job.rounds if rounds is None else rounds
     asked_ms = budget_ms / (1.0 if absolute else ready.drift)
     key = {**_reasons(ready), "rounds": rounds, "budget_ms": float(f"{asked_ms:.9g}")}
-    decided = ready.store.decision(fingerprint, key)
-    if decided is None or (absolute and not _still_fits(decided, decided["measured_ms"] * ready.drift / budget_ms)):
-        found = _refined(ready, budget_ms, rounds, progress)
-        decided = {**found, "used": found["measured_ms"] * ready.drift / budget_ms}
-        ready.store.decide(fingerprint, key, decided)
-    else:
+    known = ready.store.decision(fingerprint, key)
+    if known is not None and (not absolute or _still_fits(known, known["measured_ms"] * ready.drift / budget_ms)):
         progress.say("the plan is that of an earlier run with the same network, data, settings and budget")
-    networks = [_as_now(ready, one) for one in decided.get("networks", ())]
-    return {**_as_now(ready, decided), "networks": networks}
+        return Decision.from_json(known).scaled(ready.drift)
+    found = _refined(ready, budget_ms, rounds, progress)
+    now = found.scaled(ready.drift)
+    assert now.measured_ms is not None, "the loop measures"
+    ready.store.decide(fingerprint, key, {**found.to_json(), "used": now.measured_ms / budget_ms})
+    return now
 
 
-def _still_fits(decided: dict[str, Any], used: float) -> bool:
+def _still_fits(known: Mapping[str, Any], used: float) -> bool:
     """Whether a plan that uses this share of its budget now is within it, and uses about as much as could be used."""
-    then = float(decided.get("used", 1.0))
+    then = float(known.get("used", 1.0))
     return (FILLS if then >= FILLS else FILLS * then) <= used <= 1
-
-
-def _as_now(ready: Prepared, decided: dict[str, Any]) -> dict[str, Any]:
-    """Return what was decided with its times where the dense network takes what it takes now."""
-    return {name: value * ready.drift if name.endswith("_ms") else value for name, value in decided.items()}
 
 
 def _reasons(ready: Prepared) -> dict[str, Any]:
@@ -133,7 +165,7 @@ def _reasons(ready: Prepared) -> dict[str, Any]:
     }
 
 
-def _refined(ready: Prepared, budget_ms: float, rounds: int, progress: Progress) -> dict[str, Any]:
+def _refined(ready: Prepared, budget_ms: float, rounds: int, progress: Progress) -> Decision:
     """Close the loop; return what it chose, its times where the dense network takes what the table says."""
     refined = refine(
         ready.choice,
@@ -148,28 +180,28 @@ def _refined(ready: Prepared, budget_ms: float, rounds: int, progress: Progress)
     )
     ready.table = refined.table
     if refined.chosen is None:
-        fastest = min(one.measured_ms for one in refined.rounds)
+        fastest = min(one.measured_ms for one in refined.networks)
         raise OverBudgetError(
-            f"the fastest of {len(refined.rounds)} networks that were built took {format_ms(fastest * ready.drift)}, "
+            f"the fastest of {len(refined.networks)} networks that were built took {format_ms(fastest * ready.drift)}, "
             f"the budget is {format_ms(budget_ms)}",
             remedy="allow more time, or more --rounds",
         )
     chosen = refined.chosen
-    return {
-        "plan": chosen.plan.to_json(),
-        "predicted_ms": chosen.predicted_ms,
-        "measured_ms": chosen.measured_ms,
-        "floor_ms": refined.floor_ms,
-        "rounds": refined.sessions,
-        "solver": certificate(chosen.solution),
-        "networks": [
+    return Decision(
+        chosen.plan.to_json(),
+        chosen.predicted_ms,
+        chosen.measured_ms,
+        refined.floor_ms,
+        rounds=refined.measurements,
+        solver=certificate(chosen.solution),
+        networks=[
             {
                 "predicted_ms": one.predicted_ms,
                 "measured_ms": one.measured_ms,
-                "sessions": one.sessions,
+                "sessions": one.times,
                 "macs": one.plan.macs,
                 "chosen": one is chosen,
             }
-            for one in refined.rounds
+            for one in refined.networks
         ],
-    }
+    )

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeprune.budget.explain import floor_parts
-from edgeprune.budget.reasons import width_reasons
+from edgeprune.budget.explain import explain_width
+from edgeprune.budget.floor import floor_parts
 from edgeprune.budget.solve import Solution
-from edgeprune.cutting import Cut
+from edgeprune.cutting import Attempt
 from edgeprune.decision import certificate
 from edgeprune.errors import BudgetError
 from edgeprune.graph.plan import WidthPlan
@@ -19,7 +19,7 @@ from edgeprune.latency.rule import FINAL, LONG, SETTLING, SURVEY
 from edgeprune.latency.sharing import SharedTable
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import CHECK, Trust
-from edgeprune.prepare import Prepared
+from edgeprune.prepare import Baseline, Prepared
 from edgeprune.report.facts import PAGE
 from edgeprune.targets.target import Fingerprint
 from edgeprune.units import LatencyBudget
@@ -30,41 +30,39 @@ from edgeprune.verification.verdict import Verdict
 def export_document(
     ready: Prepared,
     out: Path,
-    baseline: Mapping[str, Any],
-    cuts: Sequence[Cut],
+    baseline: Baseline,
+    attempts: Sequence[Attempt],
     verdict: Verdict,
 ) -> dict[str, Any]:
-    """Return `edgeprune.export/1`; the last of `cuts` is what is shipped."""
-    cut = cuts[-1]
-    chosen, plan, shipped = cut.chosen, cut.plan, cut.shipped
-    measured, predicted_ms, error = shipped.measured, chosen["predicted_ms"], ready.table.error
+    """Return `edgeprune.export/1`; the last of `attempts` is what is shipped."""
+    last = attempts[-1]
+    decision, shipped, measured = last.decision, last.shipped, last.shipped.measured
     return {
         "schema": "edgeprune.export/1",
         "status": verdict.status,
-        "target": ready.job.target,
-        "fingerprint": dict(ready.bench.fingerprint().to_json()),
+        **_device(ready),
         "bundle": str(out),
         "report": str(out / PAGE),
         "latency_ms": {
-            "budget": baseline["budget_ms"],
-            "dense": baseline["dense_ms"],
-            "predicted": predicted_ms,
+            "budget": baseline.budget_ms,
+            "dense": baseline.dense_ms,
+            "predicted": decision.predicted_ms,
             "measured": measured.median_ms if measured else None,
             "p90": measured.p90_ms if measured else None,
-            "floor": chosen["floor_ms"],
+            "floor": decision.floor_ms,
         },
-        "band_ms": [predicted_ms / (1 + error), predicted_ms * (1 + error)],
+        "band_ms": list(ready.table.band(decision.predicted_ms)),
         **_grounds(ready),
         "repetition": measured.repetition(FINAL) if measured else None,
-        "rounds": sum(one.chosen["rounds"] for one in cuts),
-        "accuracy": {"dense": baseline["accuracy"], "pruned": cut.accuracy, "engine": shipped.accuracy},
-        **_sizes(ready, plan),
+        "rounds": sum(one.decision.rounds for one in attempts),
+        "accuracy": {"dense": baseline.accuracy, "pruned": last.accuracy, "engine": shipped.accuracy},
+        **_sizes(ready, last.plan),
         "numerics": shipped.numerics,
         "engine": shipped.report,
         "quantization": shipped.quantization,
-        "plan": _groups(ready, plan.widths),
-        "solver": chosen["solver"],
-        "steps": ready.steps,
+        "plan": _groups(ready, last.plan.widths),
+        "solver": decision.solver,
+        "steps": ready.stopwatch.rows,
         "reasons": list(verdict.reasons),
         "exit_code": verdict.exit_code,
     }
@@ -78,8 +76,7 @@ def planned_document(ready: Prepared, solution: Solution, lowest: Solution) -> d
     return {
         "schema": "edgeprune.export/1",
         "status": "planned",
-        "target": ready.job.target,
-        "fingerprint": dict(ready.bench.fingerprint().to_json()),
+        **_device(ready),
         "bundle": None,
         "latency_ms": {
             "budget": ready.budget.of(dense_ms),
@@ -87,7 +84,7 @@ def planned_document(ready: Prepared, solution: Solution, lowest: Solution) -> d
             "predicted": predicted.ms * ready.drift,
             "measured": None,
             "p90": None,
-            "floor": lowest.cost_us / 1000 * ready.drift,
+            "floor": ready.now_ms(lowest.cost_us),
         },
         "band_ms": [predicted.low_ms * ready.drift, predicted.high_ms * ready.drift],
         **_grounds(ready),
@@ -98,7 +95,7 @@ def planned_document(ready: Prepared, solution: Solution, lowest: Solution) -> d
         "numerics": {"slim_vs_masked": None, "onnx_vs_torch": None, "engine_vs_torch": None},
         "plan": _groups(ready, plan.widths),
         "solver": certificate(solution),
-        "steps": ready.steps,
+        "steps": ready.stopwatch.rows,
     }
 
 
@@ -111,11 +108,10 @@ def plans_document(
     """Return `edgeprune.plans/1`: one entry a budget; those out of reach have null predictions and say why."""
     return {
         "schema": "edgeprune.plans/1",
-        "target": ready.job.target,
-        "fingerprint": dict(ready.bench.fingerprint().to_json()),
+        **_device(ready),
         "strategy": ready.choice.strategy,
         "limits": dict(ready.choice.limits),
-        "latency_ms": {"dense": ready.dense_ms, "floor": lowest.cost_us / 1000 * ready.drift},
+        "latency_ms": {"dense": ready.dense_ms, "floor": ready.now_ms(lowest.cost_us)},
         "floor_ms": floor_parts(ready.table, lowest, ready.drift).to_json(),
         "plans": [_rung(ready, budget, solution, explain) for budget, solution in rungs],
         **_grounds(ready),
@@ -127,8 +123,7 @@ def profile_document(ready: Prepared) -> dict[str, Any]:
     layers = ready.table.layers(WidthPlan.dense(ready.graph).widths)
     return {
         "schema": "edgeprune.profile/1",
-        "target": ready.job.target,
-        "fingerprint": dict(ready.bench.fingerprint().to_json()),
+        **_device(ready),
         "latency_ms": {"dense": ready.dense_ms},
         "inserted": ready.table.dense.inserted_us / 1000 / ready.table.dense.engine_ms,
         "unexplained": ready.table.fixed_us / 1000 / ready.table.dense.engine_ms,
@@ -136,14 +131,17 @@ def profile_document(ready: Prepared) -> dict[str, Any]:
         "error": ready.table.error,
         "rows": dict(Counter(source for _, _, source in layers)),
         "layers": [
-            {"name": row.name, "kind": row.op, "ms": us / 1000 * ready.drift, "source": source}
-            for row, us, source in layers
+            {"name": row.name, "kind": row.op, "ms": ready.now_ms(us), "source": source} for row, us, source in layers
         ],
         "table": str(ready.store.folder(ready.bench.fingerprint())),
         **_grounds(ready),
         "table_repetition": (SETTLING if ready.bench.opens_quickly else SURVEY).sentence(),
-        "steps": ready.steps,
+        "steps": ready.stopwatch.rows,
     }
+
+
+def _device(ready: Prepared) -> dict[str, Any]:
+    return {"target": ready.job.target, "fingerprint": ready.bench.fingerprint().to_json()}
 
 
 def _grounds(ready: Prepared) -> dict[str, Any]:
@@ -222,8 +220,9 @@ def _rung(ready: Prepared, budget: LatencyBudget, solution: Solution | BudgetErr
         "solver": certificate(solution),
     }
     if explain:
-        budget_us = found["budget"] / ready.drift * 1000
-        found["explain"] = width_reasons(ready.choice, ready.table, solution, budget_us, explain, ready.drift)
+        found["explain"] = explain_width(
+            ready.choice, ready.table, solution, ready.table_us(budget), explain, ready.drift
+        )
     return found
 
 

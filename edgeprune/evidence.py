@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeprune.cutting import Cut
+from edgeprune.cutting import Attempt
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.predict import CostRow
 from edgeprune.latency.samples import Measurement
@@ -31,15 +31,15 @@ _STEPS = 256
 """A staircase has a point for each width, and no more than so many."""
 
 
-def evidence(ready: Prepared, cuts: Sequence[Cut], folder: Path) -> dict[str, Any]:
+def evidence(ready: Prepared, attempts: Sequence[Attempt], folder: Path) -> dict[str, Any]:
     """Return the content of `evidence.json`.
 
     Args:
         ready: the dense network on its target.
-        cuts: every network that was cut and shipped, in turn; the last one is what the bundle holds.
+        attempts: every network that was cut and shipped, in turn; the last one is what the bundle holds.
         folder: where the shipped files are.
     """
-    plan, measured = cuts[-1].plan, cuts[-1].shipped.measured
+    plan, measured = attempts[-1].plan, attempts[-1].shipped.measured
     engine = sum(path.stat().st_size for path in (folder / "engine").rglob("*") if path.is_file())
     dense = WidthPlan.dense(ready.graph)
     return {
@@ -48,12 +48,12 @@ def evidence(ready: Prepared, cuts: Sequence[Cut], folder: Path) -> dict[str, An
             "onnx": {"dense": len(ready.blueprint.at(dense)), "pruned": (folder / "model.onnx").stat().st_size},
             "engine": engine,
         },
-        "layers_factor": cuts[-1].shipped.layers_factor,
+        "layers_factor": attempts[-1].shipped.layers_factor,
         "layers": _layers(ready, plan),
         "locked": [
             {"modules": list(one.modules), "channels": one.channels, "reason": one.reason} for one in ready.graph.locked
         ],
-        "networks": [one for cut in cuts for one in cut.chosen["networks"]],
+        "networks": [one for attempt in attempts for one in attempt.decision.networks],
         "criterion": ready.criterion,
         "importance": _importance(ready, plan),
         "trained": trained_histogram(training_means(ready.graph, ready.subject.importances), plan)

@@ -23,10 +23,10 @@ from typing import Any
 from edgeprune.artifacts.contents import read_manifest, write_manifest
 from edgeprune.artifacts.subject import Subject
 from edgeprune.artifacts.workspace import Workspace
-from edgeprune.budget.reasons import groups_of
+from edgeprune.budget.explain import groups_of
 from edgeprune.budget.strategies import search
-from edgeprune.cutting import Cut, cut
-from edgeprune.decision import decide, foretold, promised
+from edgeprune.cutting import Attempt, attempt
+from edgeprune.decision import Decision, decide, foretold, promised
 from edgeprune.diagnosis import cleaning_document, doctor_document
 from edgeprune.documents import (
     check_document,
@@ -42,13 +42,12 @@ from edgeprune.evidence import evidence
 from edgeprune.job import AUTO, Job, default_out
 from edgeprune.latency.bench import open_bench
 from edgeprune.latency.explain import explained
-from edgeprune.latency.samples import Measurement
 from edgeprune.latency.sharing import export_tables, import_tables
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import check_table
 from edgeprune.outlook import announcement
-from edgeprune.precision import Settled, settle
-from edgeprune.prepare import Prepared, prepare
+from edgeprune.precision import ChosenPrecision, choose_precision
+from edgeprune.prepare import Baseline, Prepared, prepare
 from edgeprune.progress import SILENT, Progress
 from edgeprune.records import write_json
 from edgeprune.report.facts import EVIDENCE, PAGE
@@ -98,33 +97,34 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
     """
     assert job.latency is not None, "the command line sees to it"
     out = job.out or default_out(job.model, job.target)
-    settled = _settled(job, out, progress, subject) if job.precision == AUTO else Settled(job, subject)
-    with prepare(settled.job, progress, settled.subject, scores=settled.scores, without_device=True) as ready:
-        found = search(ready.choice, ready.table)
-        (solution,) = foretold(ready, [ready.budget], found)
+    given = _with_precision(job, out, progress, subject) if job.precision == AUTO else ChosenPrecision(job, subject)
+    with prepare(given.job, progress, given.subject, scores=given.scores, without_device=True) as ready:  # 1 to 4
+        strategy = search(ready.choice, ready.table)
+        (solution,) = foretold(ready, [ready.budget], strategy)  # 5, by the table alone
         if isinstance(solution, BudgetError):
             raise solution
-        planned = planned_document(ready, solution, found.fastest())
-        choice = {"precision": settled.to_json()} if settled.trials else {}
+        planned = planned_document(ready, solution, strategy.fastest())
+        precision = {"precision": given.to_json()} if given.trials else {}
         progress.say(announcement(ready, planned, out))
         if job.dry_run:
-            return Result({**planned, **choice})
+            return Result({**planned, **precision})
         request = kept_request(job, ready.subject)
         with Workspace(out, request, resume=job.resume, force=job.force) as work:
-            if settled.trials:
-                work.once("precision", settled.to_json)
+            if given.trials:
+                work.once("precision", given.to_json)
             presence = "baseline-by-table" if ready.absence else "baseline"  # a resumed run may find the device there
-            baseline = work.once(presence, lambda: _baseline(ready, progress))
-            ready.dense = _dense_of(baseline)  # one scale of milliseconds for the whole run, resumed or not
+            baseline = Baseline.from_json(work.once(presence, lambda: _baseline(ready, progress).to_json()))
+            ready.dense = baseline.dense  # one scale of milliseconds for the whole run, resumed or not
             if ready.absence:
-                chosen = work.once("plan", lambda: promised(ready, solution, planned["latency_ms"]["floor"]))
-                cuts = [cut(ready, chosen, work, 1, progress)]
+                floor_ms = planned["latency_ms"]["floor"]
+                promise = work.once("plan", lambda: promised(ready, solution, floor_ms).to_json())
+                attempts = [attempt(ready, Decision.from_json(promise), work, 1, progress)]  # 6 to 9
             else:
-                cuts = _cut_to_fit(ready, baseline, work, progress)
+                attempts = _attempts_until_it_fits(ready, baseline, work, progress)  # 5 to 9
             bundle = work.path("bundle")
-            verdict = _judged(ready, baseline, cuts[-1])
-            document = choice | export_document(ready, out, baseline, cuts, verdict)
-            write_json(bundle / "evidence.json", EVIDENCE, evidence(ready, cuts, bundle))
+            verdict = _judged(ready, baseline, attempts[-1])
+            document = precision | export_document(ready, out, baseline, attempts, verdict)
+            write_json(bundle / "evidence.json", EVIDENCE, evidence(ready, attempts, bundle))
             write_manifest(
                 bundle,
                 {
@@ -163,14 +163,14 @@ def plan(job: Job, progress: Progress = SILENT, budgets: Sequence[LatencyBudget]
     """
     checked = partial(groups_of, module=explain) if explain else None
     with prepare(job, progress, measure=False, without_device=True, inspect=checked) as ready:
-        with ready.timed("plan"):
-            found = search(ready.choice, ready.table)
-            rungs = list(zip(budgets, foretold(ready, budgets, found), strict=True))
+        with ready.stopwatch.timed("plan"):
+            strategy = search(ready.choice, ready.table)
+            rungs = list(zip(budgets, foretold(ready, budgets, strategy), strict=True))
             failed = [(budget, error) for budget, error in rungs if isinstance(error, BudgetError)]
             if failed and len(failed) == len(rungs):
                 raise max(failed, key=lambda rung: rung[0].of(ready.dense_ms))[1]
-            document = plans_document(ready, rungs, found.fastest(), explain)
-        return Result({**document, "steps": ready.steps})
+            document = plans_document(ready, rungs, strategy.fastest(), explain)
+        return Result({**document, "steps": ready.stopwatch.rows})
 
 
 def profile(job: Job, progress: Progress = SILENT, explain: str = "") -> Result:
@@ -258,30 +258,19 @@ def doctor(target: str | None, device: str = "local", progress: Progress = SILEN
     return Result(cleaning_document(device, progress) if clean else doctor_document(target, device, progress))
 
 
-def _settled(job: Job, out: Path, progress: Progress, subject: Subject | None) -> Settled:
-    """Return the precision of the run that is resumed, where it had one; else try them all."""
+def _with_precision(job: Job, out: Path, progress: Progress, subject: Subject | None) -> ChosenPrecision:
+    """Return the job in the precision of the run that is resumed, where it had one; else try them all."""
     before = Workspace.left(out, "precision") if job.resume else None
-    return Settled.of(job, subject, before) if before is not None else settle(job, progress, subject)
+    return ChosenPrecision.of(job, subject, before) if before is not None else choose_precision(job, progress, subject)
 
 
-def _baseline(ready: Prepared, progress: Progress) -> dict[str, Any]:
-    """Return what everything is compared with: the dense network's latency and accuracy, and the budget."""
+def _baseline(ready: Prepared, progress: Progress) -> Baseline:
     data = ready.subject.data
     accuracy = evaluate(ready.subject.model, data, progress=progress) if data is not None else None
-    return {
-        "dense": ready.dense.to_json() if ready.dense else None,
-        "dense_ms": ready.dense_ms,
-        "budget_ms": ready.budget.of(ready.dense_ms),
-        "accuracy": accuracy,
-    }
+    return Baseline(ready.dense, ready.dense_ms, ready.budget.of(ready.dense_ms), accuracy)
 
 
-def _dense_of(baseline: Mapping[str, Any]) -> Measurement | None:
-    """Return how the dense network was measured, in the first of the runs that this one resumes."""
-    return Measurement.from_json(baseline["dense"]) if baseline["dense"] else None
-
-
-def _cut_to_fit(ready: Prepared, baseline: Mapping[str, Any], work: Workspace, progress: Progress) -> list[Cut]:
+def _attempts_until_it_fits(ready: Prepared, baseline: Baseline, work: Workspace, progress: Progress) -> list[Attempt]:
     """Choose, cut, recover and export until the engine is measured within the budget; the last one is what is shipped.
 
     All choosing together measures no more than the job's rounds.
@@ -290,44 +279,44 @@ def _cut_to_fit(ready: Prepared, baseline: Mapping[str, Any], work: Workspace, p
         BudgetError: the budget is under the floor.
         OverBudgetError: no plan that was built stayed within it.
     """
-    cuts: list[Cut] = []
+    attempts: list[Attempt] = []
     left = ready.job.rounds
     while left > 0:
-        attempt = len(cuts) + 1
-        if cuts:
-            progress.say(f"measured over the budget: planning again for {TIGHTEN ** len(cuts):.0%} of it")
-        aim_ms = baseline["budget_ms"] * TIGHTEN ** len(cuts)
+        tightened = TIGHTEN ** len(attempts)
+        if attempts:
+            progress.say(f"measured over the budget: planning again for {tightened:.0%} of it")
+        number, aim_ms = len(attempts) + 1, baseline.budget_ms * tightened
         try:
-            with ready.timed("choose"):
-                chosen = work.once(f"plan-{attempt}", lambda: decide(ready, aim_ms, progress, left))  # noqa: B023
+            with ready.stopwatch.timed("choose"):  # 5
+                decided = work.once(f"plan-{number}", lambda: decide(ready, aim_ms, progress, left).to_json())  # noqa: B023
         except (BudgetError, OverBudgetError) as error:
-            if not cuts:
+            if not attempts:
                 raise
             progress.say(f"shipping the network before, although it is over the budget: {error.message}")
             break
-        cuts.append(cut(ready, chosen, work, attempt, progress))
-        left -= chosen["rounds"]
-        measured = cuts[-1].shipped.measured
+        attempts.append(attempt(ready, Decision.from_json(decided), work, number, progress))  # 6 to 9
+        left -= attempts[-1].decision.rounds
+        measured = attempts[-1].shipped.measured
         assert measured is not None, "the device is there"
-        if measured.median_ms <= baseline["budget_ms"] or not measured.trusted:
+        if measured.median_ms <= baseline.budget_ms or not measured.trusted:
             break
         if left <= 0:
             progress.say(
                 f"measured over the budget, and all {ready.job.rounds} measurements are used up; --rounds allows more"
             )
-    return cuts
+    return attempts
 
 
-def _judged(ready: Prepared, baseline: Mapping[str, Any], last: Cut) -> Verdict:
+def _judged(ready: Prepared, baseline: Baseline, last: Attempt) -> Verdict:
     measured, job, absence = last.shipped.measured, ready.job, ready.absence
     return judge(
-        budget_ms=baseline["budget_ms"],
+        budget_ms=baseline.budget_ms,
         measured_ms=measured.median_ms if measured else None,
         trusted=measured is not None and measured.trusted,
         distrust=measured.reason if measured else absence.message if absence else "",
         numerics=last.shipped.numerics,
         precision=ready.bench.settings.precision,
-        dense_accuracy=baseline["accuracy"],
+        dense_accuracy=baseline.accuracy,
         engine_accuracy=last.shipped.accuracy,
         max_drop=None if job.max_drop is None else job.max_drop / 100,
         allow_unverified=job.allow_unverified,

@@ -72,7 +72,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Settled:
+class ChosenPrecision:
     """The job with its precision and its budget, and the trials by which they were chosen; none where both were given.
 
     The subject and its channels' scores are the same in every precision, so they need not be found again.
@@ -84,7 +84,7 @@ class Settled:
     trials: tuple[Trial, ...] = ()
 
     @classmethod
-    def of(cls, job: Job, subject: Subject | None, content: Mapping[str, Any]) -> Settled:
+    def of(cls, job: Job, subject: Subject | None, content: Mapping[str, Any]) -> ChosenPrecision:
         """Return what `to_json` told of an earlier run of the job."""
         chosen = replace(job, precision=content["chosen"], latency=parse_latency(content["budget"]))
         return cls(chosen, subject, trials=tuple(Trial(**trial) for trial in content["tried"]))
@@ -103,7 +103,7 @@ class Settled:
         }
 
 
-def settle(job: Job, progress: Progress, subject: Subject | None = None) -> Settled:
+def choose_precision(job: Job, progress: Progress, subject: Subject | None = None) -> ChosenPrecision:
     """Try every precision of the job's target, and take one.
 
     A budget in per cent means of the dense network in the target's own precision.
@@ -136,9 +136,9 @@ def settle(job: Job, progress: Progress, subject: Subject | None = None) -> Sett
         )
     # A share of the own precision's latency stays one: it is the same request whatever the device took just now.
     latency = job.latency if chosen.precision == target.precision else in_ms
-    settled = Settled(replace(job, precision=chosen.precision, latency=latency), subject, scores, tuple(trials))
-    progress.say(f"Precision: {settled.to_json()['why']}")
-    return settled
+    taken = ChosenPrecision(replace(job, precision=chosen.precision, latency=latency), subject, scores, tuple(trials))
+    progress.say(f"Precision: {taken.to_json()['why']}")
+    return taken
 
 
 def preferred(trials: Sequence[Trial]) -> Trial | None:
@@ -167,7 +167,7 @@ def _obstacle(job: Job, subject: Subject | None, progress: Progress) -> str:
 def _tried(ready: Prepared, progress: Progress) -> Trial:
     precision, dense_ms = ready.bench.settings.precision, ready.dense_ms
     try:
-        solution = search(ready.choice, ready.table).best(ready.budget.of(dense_ms) / ready.drift * 1000)
+        solution = search(ready.choice, ready.table).best(ready.table_us(ready.budget))
     except BudgetError as error:
         return Trial(precision, dense_ms, reason=error.message)
     plan = ready.choice.plan(solution.widths)

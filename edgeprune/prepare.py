@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.importance import scores as importance
 from edgeprune.scoring import values_of
 from edgeprune.targets.target import find_target
-from edgeprune.tracing import Traced, traced
+from edgeprune.tracing import Stopwatch, Traced, traced
 from edgeprune.units import LatencyBudget
 
 CALIBRATION_IMAGES = 512
@@ -54,7 +53,7 @@ class Prepared:
         trust: what the check of the stored table found, before anything was measured; None where it was not checked.
         choice: what each width is worth.
         criterion: what scored the channels for it.
-        steps: name and seconds of every step so far.
+        stopwatch: how long the steps so far took.
     """
 
     job: Job
@@ -68,7 +67,7 @@ class Prepared:
     trust: Trust | None
     choice: Choice
     criterion: str
-    steps: list[dict[str, Any]] = field(default_factory=list)
+    stopwatch: Stopwatch
 
     @property
     def budget(self) -> LatencyBudget:
@@ -91,14 +90,40 @@ class Prepared:
         """Factor from the table's times to those of now, by the dense network's; 1 if it was not measured now."""
         return self.dense_ms / self.table.dense.engine_ms
 
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Note how long a step takes."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.steps.append({"name": name, "seconds": round(time.perf_counter() - started, 3)})
+    def table_us(self, budget: LatencyBudget) -> float:
+        """Return a budget as the table counts it: in microseconds, the dense network as fast as the table says."""
+        return budget.of(self.dense_ms) / self.drift * 1000
+
+    def now_ms(self, table_us: float) -> float:
+        """Return microseconds of the table as milliseconds of the device as it is now."""
+        return table_us / 1000 * self.drift
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What everything in one run is compared with.
+
+    Attributes:
+        dense: how the dense network was measured; None where the device can't be reached.
+        dense_ms: what it takes.
+        budget_ms: what the cut network may take.
+        accuracy: top-1 in [0, 1] of the dense network; None without data.
+    """
+
+    dense: Measurement | None
+    dense_ms: float
+    budget_ms: float
+    accuracy: float | None
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Baseline:
+        """Return what `to_json` told."""
+        dense = content["dense"]
+        return cls(**{**content, "dense": None if dense is None else Measurement.from_json(dense)})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        return {**self.__dict__, "dense": None if self.dense is None else self.dense.to_json()}
 
 
 @contextmanager
@@ -127,12 +152,12 @@ def prepare(
         EdgePruneError: bad input, a missing runtime or device, a machine too busy to measure on.
     """
     with traced(job, progress, subject, inspect, without_device=without_device) as found:
-        subject, blueprint, steps = found.subject, found.blueprint, found.steps
+        subject, blueprint, stopwatch = found.subject, found.blueprint, found.stopwatch
         graph = blueprint.graph
         store = TableStore()
         table, trust, dense = _measured(job, found, store, progress, measure)
         bench = found.benches.first
-        steps.done("measure")
+        stopwatch.done("measure")
         with progress.step("scoring channels"):
             batches = subject.data.calibration(CALIBRATION_IMAGES, job.seed) if subject.data is not None else None
             scores = scores or importance(subject.model, graph, found.criterion, batches, subject.importances)
@@ -144,9 +169,20 @@ def prepare(
             limits(job.max_params, job.max_size, bench.settings.precision),
             job.strategy,
         )
-        steps.done("score")
+        stopwatch.done("score")
         yield Prepared(
-            job, subject, graph, blueprint, bench, store, table, dense, trust, choice, found.criterion, steps.rows
+            job=job,
+            subject=subject,
+            graph=graph,
+            blueprint=blueprint,
+            bench=bench,
+            store=store,
+            table=table,
+            dense=dense,
+            trust=trust,
+            choice=choice,
+            criterion=found.criterion,
+            stopwatch=stopwatch,
         )
 
 

@@ -24,8 +24,8 @@ from edgeprune.scoring import scored_by
 from edgeprune.trainjob import TrainJob
 
 
-class Steps:
-    """How long each step took, one after the other."""
+class Stopwatch:
+    """How long each step of a run took, one after the other."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -37,6 +37,15 @@ class Steps:
         self.rows.append({"name": name, "seconds": round(now - self._started, 3)})
         self._started = now
 
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Note how long what is inside takes, and nothing of what was before it."""
+        self._started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.done(name)
+
 
 @dataclass(eq=False)
 class Traced:
@@ -46,7 +55,7 @@ class Traced:
     subject: Subject
     blueprint: Blueprint
     criterion: str
-    steps: Steps
+    stopwatch: Stopwatch
 
 
 @contextmanager
@@ -63,23 +72,23 @@ def traced(
     Raises:
         EdgePruneError: bad input, a missing runtime or device.
     """
-    steps = Steps()
+    stopwatch = Stopwatch()
     with ExitStack() as opened:
         benches = _benches(job, opened, progress, without_device=without_device)
         with progress.step("loading and tracing the network"):
             subject = subject or subject_of(job)
             _check_images(job, benches.first, subject)
             _check_use_of_images(job, subject)
-            steps.done("load")
+            stopwatch.done("load")
             graph, criterion = scored_by(job, subject, _traced(job, subject))
             graph = verified(subject.model, graph)
             if inspect:
                 inspect(graph)
             blueprint = Blueprint(subject.model, graph, TableStore().exports)
-            steps.done("trace")
+            stopwatch.done("trace")
         if subject.data is not None:
             progress.say(f"Data: {subject.data.description}")
-        yield Traced(benches, subject, blueprint, criterion, steps)
+        yield Traced(benches, subject, blueprint, criterion, stopwatch)
 
 
 def _check_images(job: Job, bench: Bench, subject: Subject) -> None:

@@ -243,7 +243,9 @@ def test_a_ladder_out_of_reach_is_explained_for_its_widest_budget(tmp_path: Path
     assert asked == pytest.approx(0.01 * profiled * 1000, rel=1e-2)
     least = float(re.search(r"from --latency ([\d.]+)ms on", found.remedy)[1])  # type: ignore[index]
     assert floor - 0.5 <= least * 1000 <= floor * 1.01 + 0.5
-    assert all(way in found.remedy for way in ("allow more", "--precision bf16 or fp16", "--threads", "let more be removed"))
+    assert all(
+        way in found.remedy for way in ("allow more", "--precision bf16 or fp16", "--threads", "let more be removed")
+    )
     pipeline.plan(job(tmp_path, network), budgets=[parse_latency(f"{least}ms")])
 
 

@@ -15,7 +15,7 @@ from edgeprune import cutting, pipeline, precision, prepare, shipping, tracing
 from edgeprune.budget.strategies import search
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.job import Job
-from edgeprune.precision import EXACTNESS, Settled, Trial, divided, preferred, settle
+from edgeprune.precision import EXACTNESS, ChosenPrecision, Trial, choose_precision, divided, preferred
 from edgeprune.progress import SILENT
 from edgeprune.replay import replay
 from edgeprune.runtimes.base import SessionSettings
@@ -74,14 +74,16 @@ def test_a_budget_that_int8_meets_uncut_ships_int8_uncut(tmp_path: Path) -> None
 
 def test_without_data_int8_is_left_out_and_the_rest_compared_by_widths(network: str) -> None:
     asked = Job(network, "openvino", parse_latency("60%"), precision="auto", input_shape=(1, 3, 16, 16))
-    settled = settle(asked, SILENT)
-    assert settled.job == replace(asked, precision="fp32")  # 60 % of whatever float32 takes next time
-    assert Settled.of(asked, settled.subject, settled.to_json()) == replace(settled, scores=None)
-    reasons = {trial.precision: trial.reason for trial in settled.trials}
+    taken = choose_precision(asked, SILENT)
+    assert taken.job == replace(asked, precision="fp32")  # 60 % of whatever float32 takes next time
+    assert ChosenPrecision.of(asked, taken.subject, taken.to_json()) == replace(taken, scores=None)
+    reasons = {trial.precision: trial.reason for trial in taken.trials}
     assert "no training images" in reasons["int8"]
-    assert settled.trials[0].accuracy is None
+    assert taken.trials[0].accuracy is None
     with pytest.raises(BudgetError, match="no precision reaches"):
-        settle(Job(network, "openvino", parse_latency("1us"), precision="auto", input_shape=(1, 3, 16, 16)), SILENT)
+        choose_precision(
+            Job(network, "openvino", parse_latency("1us"), precision="auto", input_shape=(1, 3, 16, 16)), SILENT
+        )
 
 
 def test_every_precision_is_tried_by_the_strategy_that_was_asked_for(network: str) -> None:
@@ -89,7 +91,7 @@ def test_every_precision_is_tried_by_the_strategy_that_was_asked_for(network: st
     kept = {}
     for strategy in ("latency", "uniform"):
         job = replace(asked, strategy=strategy)
-        kept[strategy] = settle(job, SILENT).trials[0].kept
+        kept[strategy] = choose_precision(job, SILENT).trials[0].kept
         with prepare.prepare(replace(job, precision="fp32"), SILENT) as ready:
             expected = search(ready.choice, ready.table).best(ready.budget.of(ready.dense_ms) * 1000).value
         assert kept[strategy] == pytest.approx(expected)
@@ -108,7 +110,7 @@ def test_a_run_that_is_resumed_keeps_its_precision(
         with pytest.raises(KeyboardInterrupt):
             pipeline.export(asked)
     with monkeypatch.context() as broken:
-        broken.setattr(pipeline, "settle", raising(AssertionError))
+        broken.setattr(pipeline, "choose_precision", raising(AssertionError))
         found = pipeline.export(replace(asked, resume=True)).content
     assert (found["status"], found["precision"]["chosen"]) == ("met", "fp32")
     assert replay(tmp_path / "out").content["differences"] == []

@@ -1,97 +1,139 @@
-"""Why a budget can't be reached: what the fastest plan still spends its time on."""
+"""Why a group has the width that it has: what its neighbours are worth and cost, and the best plan without it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from edgeprune.budget.solve import Solution, unreachable
-from edgeprune.budget.strategies import Search
-from edgeprune.errors import BudgetError
+import numpy as np
+
+from edgeprune.budget.choice import Choice
+from edgeprune.budget.solve import Solution, solve
+from edgeprune.errors import BudgetError, InputError, nearest
+from edgeprune.graph.channels import ChannelGraph, ChannelGroup
 from edgeprune.latency.predict import NetworkTable
-from edgeprune.units import format_ms
 
-_SHOWN = 3
-
-LayerMs = tuple[str, float]
-"""A layer's name and its milliseconds."""
+_NEIGHBOURS = 2
+_INEXACT = "its cut is inexact by nature: --allow-inexact lets it be narrowed"
 
 
-@dataclass(frozen=True)
-class FloorParts:
-    """What the fastest plan spends its time on, each part's slowest layers first.
+def groups_of(graph: ChannelGraph, module: str) -> list[ChannelGroup]:
+    """Return the groups whose channels a module makes, or else those that it reads; none where all of it is locked.
 
-    Attributes:
-        narrow: layers that some group reaches, at their narrowest.
-        fixed: layers that no width changes.
-        runtime_ms: what no layer explains.
+    Raises:
+        InputError: no such module has weights; the nearest name is suggested.
     """
-
-    narrow: Sequence[LayerMs]
-    fixed: Sequence[LayerMs]
-    runtime_ms: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return milliseconds by part, and the slowest layers of each."""
-        return {
-            "narrow": sum(ms for _, ms in self.narrow),
-            "fixed": sum(ms for _, ms in self.fixed),
-            "runtime": self.runtime_ms,
-            "layers": {"narrow": dict(self.narrow[:_SHOWN]), "fixed": dict(self.fixed[:_SHOWN])},
-        }
-
-    def __str__(self) -> str:
-        parts = []
-        for rows, what in ((self.narrow, "in layers at their narrowest"), (self.fixed, "in layers of one width")):
-            if rows:
-                largest = ", ".join(f"{name} {format_ms(ms)}" for name, ms in rows[:_SHOWN])
-                more = " ..." if len(rows) > _SHOWN else ""
-                parts.append(f"{format_ms(sum(ms for _, ms in rows))} {what} ({largest}{more})")
-        if self.runtime_ms > 0:
-            parts.append(f"{format_ms(self.runtime_ms)} in the runtime itself")
-        return ", ".join(parts)
+    made = [
+        group
+        for group in graph
+        if any(slot.module == module and graph.outputs.get(slot.tensor) == slot.dim for slot in group.slots)
+    ]
+    found = made or [group for group in graph if module in (group.name, *group.modules)]
+    if not found and not _locked(graph, module):
+        names = {name for one in (*graph, *graph.locked) for name in one.modules} | set(graph.groups)
+        raise InputError(
+            f"no module with channels is named {module!r}{nearest(module, names)}",
+            remedy="`edgeprune plan --verbose` lists the groups and their modules",
+        )
+    return found
 
 
-def floor_parts(table: NetworkTable, fastest: Solution, drift: float = 1.0) -> FloorParts:
-    """Return what the fastest plan spends its time on.
+def explain_width(
+    choice: Choice, table: NetworkTable, solution: Solution, budget_us: float, module: str, drift: float = 1.0
+) -> dict[str, Any]:
+    """Return why the groups of a module have their widths in a plan, as JSON.
 
     Args:
+        choice: what may be chosen.
         table: what the layers cost.
-        fastest: from `Search.fastest`.
-        drift: factor from the table's times to those of now.
-    """
-    parts: dict[bool, list[LayerMs]] = {True: [], False: []}
-    for row, us, _ in table.layers(dict(table.dense.widths) | fastest.widths):
-        reached = any(set(fastest.widths) & set(axis.parts) for axis in row.axes)
-        parts[reached].append((row.name, us / 1000 * drift))
-    narrow, fixed = (sorted(parts[one], key=lambda layer: -layer[1]) for one in (True, False))
-    return FloorParts(narrow, fixed, table.fixed_us / 1000 * drift)
-
-
-def solve_or_explain(
-    found: Search, table: NetworkTable, budget_us: float, ways_out: Callable[[float], str], drift: float = 1.0
-) -> Solution:
-    """Return the widths that a search finds within the budget.
-
-    Args:
-        found: the search on `table`.
-        table: what the layers cost.
-        budget_us: the budget, where the dense network takes what the table says.
-        ways_out: what would help, for a floor in milliseconds.
+        solution: the plan.
+        budget_us: the budget that it was made for, where the dense network takes what the table says.
+        module: a module's name, or a group's.
         drift: factor from the table's times to those of now.
 
     Raises:
-        BudgetError: no plan is that fast, or small enough; the message says what holds it back.
+        InputError: there is no such module.
     """
+    groups = groups_of(choice.graph, module)
+    return {
+        "module": module,
+        "locked": _locked(choice.graph, module) or None,
+        "groups": [_reason(choice, table, solution, budget_us, group, drift) for group in groups],
+    }
+
+
+def _locked(graph: ChannelGraph, module: str) -> str:
+    return "; ".join(dict.fromkeys(one.reason for one in graph.locked if module in one.modules))
+
+
+def _reason(
+    choice: Choice, table: NetworkTable, solution: Solution, budget_us: float, group: ChannelGroup, drift: float
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"group": group.name, "modules": list(group.modules), "of": group.channels}
+    if group.name not in solution.widths:
+        return {**found, "width": group.channels, "fixed": _INEXACT, "curve": [], "channels": None, "runner_up": None}
+    width = solution.widths[group.name]
+    return {
+        **found,
+        "width": width,
+        "fixed": None,
+        "curve": _curve(choice, table, solution, group, drift),
+        "channels": _channels(choice, group, width),
+        "runner_up": _runner_up(choice, table, solution, budget_us, group.name, drift),
+    }
+
+
+def _curve(
+    choice: Choice, table: NetworkTable, solution: Solution, group: ChannelGroup, drift: float
+) -> list[dict[str, Any]]:
+    """Return a point for the chosen width, its neighbours and the whole group, the other groups as planned."""
+    width = solution.widths[group.name]
+    widths = np.union1d(choice.candidates(table)[group.name], [width, group.channels])
+    at = int(np.searchsorted(widths, width))
+    shown = np.union1d(widths[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS + 1], [group.channels]).tolist()
+    full = {one.name: one.channels for one in choice.graph} | solution.widths
+    ms = {one: table.predict({**full, group.name: one}).ms * drift for one in shown}
+    value = choice.values[group.name]
+    return [
+        {
+            "width": one,
+            "value": float(value[one]),
+            "kept": _share(float(value[one]), float(value[group.channels])),
+            "ms": ms[one],
+            "saved_ms": ms[group.channels] - ms[one],
+        }
+        for one in shown
+    ]
+
+
+def _channels(choice: Choice, group: ChannelGroup, width: int) -> dict[str, float | None]:
+    """Return the score of the least important channel that stays and of the most important one that goes."""
+    scores = np.asarray(choice.scores[group.name], dtype=np.float64)
+    kept = choice.plan({group.name: width}).kept[group.name]
+    gone = np.delete(scores, kept)
+    return {
+        "least_kept": float(scores[kept].min()) if len(kept) else None,
+        "most_removed": float(gone.max()) if len(gone) else None,
+    }
+
+
+def _runner_up(
+    choice: Choice, table: NetworkTable, solution: Solution, budget_us: float, name: str, drift: float
+) -> dict[str, Any] | None:
+    """Return the best plan in which the group has another width; None where there is none, or another strategy."""
+    if choice.strategy != "latency" or len(choice.candidates(table)[name]) < 2:
+        return None
     try:
-        return found.best(budget_us)
+        other = solve(choice.problem(table, without={name: solution.widths[name]}), budget_us)
     except BudgetError:
-        fastest = found.fastest()
-        if fastest.cost_us <= budget_us:
-            raise
-    error = unreachable(budget_us * drift, fastest.cost_us * drift, found.limits)
-    parts = floor_parts(table, fastest, drift)
-    raise BudgetError(
-        f"{error.message}; the floor is made up of {parts}", remedy=ways_out(fastest.cost_us / 1000 * drift)
-    )
+        return None
+    return {
+        "width": other.widths[name],
+        "value": other.value,
+        "lost": solution.value - other.value,
+        "ms": other.cost_us / 1000 * drift,
+        "others_changed": sum(other.widths[one] != width for one, width in solution.widths.items() if one != name),
+    }
+
+
+def _share(value: float, whole: float) -> float | None:
+    return value / whole if whole > 0 else None

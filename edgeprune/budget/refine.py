@@ -38,30 +38,30 @@ ENOUGH = 0.97
 SAFE = 0.993
 """A plan measured above this share of the budget may be measured over it the next time."""
 
-SESSIONS = 2
-"""A plan at the aim that was timed in so many sessions ends the loop."""
+TIMES_ENOUGH = 2
+"""A plan at the aim that was timed so many times ends the loop."""
 
 NEAR = 0.15
 """A network measured this near to the aim, relatively, is changed in one direction only."""
 
 
 @dataclass(frozen=True)
-class Round:
-    """One plan that was built and measured.
+class MeasuredPlan:
+    """A plan whose network was built and timed.
 
     Attributes:
         plan: the widths.
         solution: what the solver said of it.
         predicted_ms: before it was measured.
-        measured_ms: from all sessions, where the dense network takes what the table says.
-        sessions: in how many it was timed.
+        measured_ms: from all the times that it was timed, where the dense network takes what the table says.
+        times: how often it was timed.
     """
 
     plan: WidthPlan
     solution: Solution
     predicted_ms: float
     measured_ms: float
-    sessions: int
+    times: int
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,16 @@ class Refined:
     """What the closed loop ended with.
 
     Attributes:
-        chosen: the round of most value that was measured within the budget; None where none was.
-        rounds: all plans that were measured.
-        sessions: how many measurements that took.
-        table: the table with what the rounds added.
+        chosen: the plan of most value that was measured within the budget; None where none was.
+        networks: all plans that were measured.
+        measurements: how many that took.
+        table: the table with what these added.
         floor_ms: the fastest that any plan is predicted to be.
     """
 
-    chosen: Round | None
-    rounds: tuple[Round, ...]
-    sessions: int
+    chosen: MeasuredPlan | None
+    networks: tuple[MeasuredPlan, ...]
+    measurements: int
     table: NetworkTable
     floor_ms: float
 
@@ -90,16 +90,16 @@ class _State:
     bench: Bench
     store: TableStore
     progress: Progress = SILENT
-    rounds: list[Round] = field(default_factory=list)
-    sessions: list[dict[int, float]] = field(default_factory=list)
+    networks: list[MeasuredPlan] = field(default_factory=list)
+    timings: list[dict[int, float]] = field(default_factory=list)
 
     def measure(self, plan: WidthPlan, solution: Solution, goal_ms: float) -> None:
         """Build and time a plan, beside the dense network and the plan so far nearest the goal."""
-        number = next((at for at, one in enumerate(self.rounds) if one.plan == plan), len(self.rounds))
-        others = [one for one in self.rounds if one.plan != plan]
+        number = next((at for at, one in enumerate(self.networks) if one.plan == plan), len(self.networks))
+        others = [one for one in self.networks if one.plan != plan]
         near = min(others, key=lambda one: abs(one.measured_ms - goal_ms), default=None)
         predicted_ms = self.table.predict(plan.widths).ms
-        times = time_networks(
+        timed = time_networks(
             self.bench,
             {"network": self.source.at(plan)},
             reference_of(self.table, self.source),
@@ -107,36 +107,36 @@ class _State:
             rule=LONG,
             progress=self.progress,
         )
-        session = {number: times["network"].engine.median_ms}
+        timing = {number: timed["network"].engine.median_ms}
         if near:
-            session[self.rounds.index(near)] = times["near"].engine.median_ms
-        self.sessions.append(session)
-        if number == len(self.rounds):
-            self.rounds.append(Round(plan, solution, predicted_ms, 0.0, 0))
-        counts = Counter(at for session in self.sessions for at in session)
-        for at, measured_ms in reconciled(self.sessions).items():
-            self.rounds[at] = replace(self.rounds[at], measured_ms=measured_ms, sessions=counts[at])
+            timing[self.networks.index(near)] = timed["near"].engine.median_ms
+        self.timings.append(timing)
+        if number == len(self.networks):
+            self.networks.append(MeasuredPlan(plan, solution, predicted_ms, 0.0, 0))
+        counts = Counter(at for timing in self.timings for at in timing)
+        for at, measured_ms in reconciled(self.timings).items():
+            self.networks[at] = replace(self.networks[at], measured_ms=measured_ms, times=counts[at])
         whole = self.table.dense.widths
         if {**whole, **plan.widths} == whole:
             return  # the table's scale stays what it was settled to be
-        record = record_of(times["network"], plan, self.source.nodes, self.table.network)
-        record = replace(record.scaled(self.rounds[number].measured_ms / record.engine_ms), settled=True)
+        record = record_of(timed["network"], plan, self.source.nodes, self.table.network)
+        record = replace(record.scaled(self.networks[number].measured_ms / record.engine_ms), settled=True)
         self.table = NetworkTable(self.store.add(self.table.table, record), self.table.network, self.table.nodes)
 
-    def nearest(self, goal_ms: float) -> Round | None:
-        return min(self.rounds, key=lambda one: abs(one.measured_ms - goal_ms), default=None)
+    def nearest(self, goal_ms: float) -> MeasuredPlan | None:
+        return min(self.networks, key=lambda one: abs(one.measured_ms - goal_ms), default=None)
 
-    def aim(self, goal_ms: float, between: tuple[Round, Round] | None = None) -> float:
+    def aim(self, goal_ms: float, between: tuple[MeasuredPlan, MeasuredPlan] | None = None) -> float:
         """Return the prediction at which a network is expected to be measured at `goal_ms`.
 
-        By interpolation `between` two rounds, or where none is near between the nearest under the goal and over it;
+        By interpolation `between` two networks, or where none is near between the nearest under the goal and over it;
         else by the mean ratio of measured to predicted over the networks near the goal, or of the nearest.
         """
         nearest = self.nearest(goal_ms)
         if nearest is None:
             return goal_ms
-        near = [one for one in self.rounds if _is_near(one, goal_ms)]
-        between = between or (None if near else self._around(goal_ms, self.rounds))
+        near = [one for one in self.networks if _is_near(one, goal_ms)]
+        between = between or (None if near else self._around(goal_ms, self.networks))
         if between:
             low, high = (self.table.predict(one.plan.widths).ms for one in between)
             share = (goal_ms - between[0].measured_ms) / (between[1].measured_ms - between[0].measured_ms)
@@ -144,16 +144,16 @@ class _State:
         ratios = [one.measured_ms / self.table.predict(one.plan.widths).ms for one in near or [nearest]]
         return goal_ms / statistics.geometric_mean(ratios)
 
-    def bracket(self, goal_ms: float) -> tuple[Round, Round] | None:
-        """Return the nearest rounds under and over the goal, if the one is the other with some groups narrower."""
-        pair = self._around(goal_ms, [one for one in self.rounds if _is_near(one, goal_ms)])
+    def bracket(self, goal_ms: float) -> tuple[MeasuredPlan, MeasuredPlan] | None:
+        """Return the nearest networks under and over the goal, if the one is the other with some groups narrower."""
+        pair = self._around(goal_ms, [one for one in self.networks if _is_near(one, goal_ms)])
         if pair and all(width <= pair[1].plan.widths[name] for name, width in pair[0].plan.widths.items()):
             return pair
         return None
 
-    def _around(self, goal_ms: float, rounds: Sequence[Round]) -> tuple[Round, Round] | None:
-        """Return of some rounds the nearest under and over the goal, if they are predicted in that order too."""
-        ordered = sorted(rounds, key=lambda one: one.measured_ms)
+    def _around(self, goal_ms: float, networks: Sequence[MeasuredPlan]) -> tuple[MeasuredPlan, MeasuredPlan] | None:
+        """Return of some networks the nearest under and over the goal, if they are predicted in that order too."""
+        ordered = sorted(networks, key=lambda one: one.measured_ms)
         under = [one for one in ordered if one.measured_ms <= goal_ms][-1:]
         over = [one for one in ordered if one.measured_ms > goal_ms][:1]
         if not under or not over:
@@ -161,9 +161,9 @@ class _State:
         low, high = (self.table.predict(one.plan.widths).ms for one in (under[0], over[0]))
         return (under[0], over[0]) if low < high else None
 
-    def best_within(self, budget_ms: float) -> Round | None:
+    def best_within(self, budget_ms: float) -> MeasuredPlan | None:
         for limit in (SAFE * budget_ms, budget_ms):
-            within = [one for one in self.rounds if one.measured_ms <= limit]
+            within = [one for one in self.networks if one.measured_ms <= limit]
             if within:
                 return max(within, key=lambda one: one.solution.value)
         return None
@@ -210,17 +210,17 @@ def refine(
                 try:
                     solution = _next(choice, state, budget_ms, drift)
                 except BudgetError:
-                    if state.rounds:
+                    if state.networks:
                         break
                     raise
                 plan = choice.plan(solution.widths)
-            if any(one.plan == plan and one.sessions >= SESSIONS for one in state.rounds):
+            if any(one.plan == plan and one.times >= TIMES_ENOUGH for one in state.networks):
                 break
             state.measure(plan, solution, goal_ms)
-            measured_ms = next(one.measured_ms for one in state.rounds if one.plan == plan)
+            measured_ms = next(one.measured_ms for one in state.networks if one.plan == plan)
             step.advance(note=f"round {number + 1}: {format_ms(measured_ms * drift)} of {format_ms(budget_ms * drift)}")
     lowest = search(choice, state.table).fastest().cost_us / 1000
-    return Refined(state.best_within(budget_ms), tuple(state.rounds), len(state.sessions), state.table, lowest)
+    return Refined(state.best_within(budget_ms), tuple(state.networks), len(state.timings), state.table, lowest)
 
 
 def _next(choice: Choice, state: _State, budget_ms: float, drift: float) -> Solution:
@@ -250,5 +250,5 @@ def _next(choice: Choice, state: _State, budget_ms: float, drift: float) -> Solu
         raise unreachable(budget_ms * drift * 1000, expected_us * drift, found.limits) from None
 
 
-def _is_near(one: Round, goal_ms: float) -> bool:
+def _is_near(one: MeasuredPlan, goal_ms: float) -> bool:
     return abs(one.measured_ms / goal_ms - 1) <= NEAR

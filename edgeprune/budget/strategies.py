@@ -69,7 +69,7 @@ def search(choice: Choice, table: NetworkTable, within: Range = OPEN) -> Search:
     return STRATEGIES[choice.strategy](choice, table, within)
 
 
-class Exact:
+class Latency:
     """The programme on the latency itself."""
 
     def __init__(self, choice: Choice, table: NetworkTable, within: Range) -> None:
@@ -236,7 +236,7 @@ def _nearest(group: ChannelGroup, width: float, align: int) -> int:
 
 
 STRATEGIES: Mapping[str, Callable[[Choice, NetworkTable, Range], Search]] = {
-    "latency": Exact,
+    "latency": Latency,
     "flops": Flops,
     "global": Global,
     "uniform": Uniform,

@@ -185,7 +185,11 @@ class NetworkTable:
         us = self._rows_us([widths])[:, 0]
         known = us[[self._source(row, widths) == "measured" for row in self.rows]]
         ms = float(self.fixed_us + self.scale * us.sum()) / 1000
-        return Prediction(ms, ms / (1 + self.error), ms * (1 + self.error), float(known.sum() / max(us.sum(), 1e-9)))
+        return Prediction(ms, *self.band(ms), float(known.sum() / max(us.sum(), 1e-9)))
+
+    def band(self, ms: float) -> tuple[float, float]:
+        """Return what a predicted latency stays between, by `error`."""
+        return ms / (1 + self.error), ms * (1 + self.error)
 
     def predict_ms(self, widths: Sequence[Mapping[str, int]]) -> np.ndarray:
         """Return the latency at each of several widths, in ms."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeprune.report.facts import Facts
 
-SESSIONS = 0.1
+REPEATABILITY = 0.1
 """Latencies that differ by less than this, relatively, are no difference: from one session to the next the same engine
 differs by some per cent on the same machine, however narrow the spread in each was."""
 
@@ -78,7 +78,7 @@ def latency_limit(*bundles: Facts) -> float:
     That is what sessions differ by, or four times the widest spread in any of the bundles' measurements.
     """
     timed = [one for facts in bundles for one in facts.evidence.get("measurement", {}).values()]
-    return max([SESSIONS, *(SPREADS * float(one["spread"]) for one in timed)])
+    return max([REPEATABILITY, *(SPREADS * float(one["spread"]) for one in timed)])
 
 
 def _inputs(facts: Facts) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from edgeprune.report.outcome import (
     span,
     widths,
 )
-from edgeprune.report.reasons import width_reasons
+from edgeprune.report.width import width_lines
 from edgeprune.units import format_bytes, format_count, format_ms, format_percent, format_seconds
 
 _PLAIN_WIDTH = 110
@@ -67,7 +67,7 @@ def _plans(document: Document, verbose: bool) -> Lines:
             yield Text(f"{format_ms(plan['budget'])}: {plan['reason']}; {plan['remedy']}", style="yellow")
         if plan.get("explain"):
             whole = plan["value"] / plan["kept"] if plan["kept"] else None
-            yield from width_reasons(plan, whole)
+            yield from width_lines(plan, whole)
         elif plan.get("plan") and (verbose or len(plans) == 1):
             yield Text(f"Widths for {format_ms(plan['budget'])}", style="bold")
             yield from widths(plan["plan"], None if verbose else WIDTHS_SHOWN)

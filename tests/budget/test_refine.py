@@ -12,7 +12,7 @@ import torch
 
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.budget.choice import Choice, Range
-from edgeprune.budget.explain import solve_or_explain
+from edgeprune.budget.floor import best_or_why_not
 from edgeprune.budget.refine import Refined, _State, refine
 from edgeprune.budget.strategies import search
 from edgeprune.budget.values import values_from_scores
@@ -128,7 +128,7 @@ def test_the_same_table_gives_the_same_plan(blueprint: Blueprint, choice: Choice
 def test_a_budget_under_the_floor_is_explained(blueprint: Blueprint, choice: Choice, tmp_path: Path) -> None:
     table = fill(blueprint, SimulatedBench(), TableStore(tmp_path))  # type: ignore[arg-type]
     with pytest.raises(BudgetError, match=r"under the floor: .*; the floor is made up of .* at their narrowest"):
-        solve_or_explain(search(choice, table), table, 1.0, lambda floor_ms: f"allow {floor_ms}")
+        best_or_why_not(search(choice, table), table, 1.0, lambda floor_ms: f"allow {floor_ms}")
 
 
 def test_aligned_widths(blueprint: Blueprint, choice: Choice, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def tried(predicted_ms: float, measured_ms: float) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("rounds", "aim"),
+    ("networks", "aim"),
     [
         ([], 1.0),
         # One alone, 1.25 times as long as predicted: 1 / 1.25.
@@ -196,8 +196,8 @@ def tried(predicted_ms: float, measured_ms: float) -> Any:
         ([tried(1.0, 1.1), tried(1.0, 0.9), tried(1.0, 0.5)], 1 / 0.99**0.5),
     ],
 )
-def test_what_is_aimed_at(rounds: list[Any], aim: float) -> None:
+def test_what_is_aimed_at(networks: list[Any], aim: float) -> None:
     table: Any = SimpleNamespace(predict=lambda widths: SimpleNamespace(ms=widths["ms"]))
     nothing: Any = None
-    state = _State(table, nothing, nothing, nothing, rounds=rounds)
+    state = _State(table, nothing, nothing, nothing, networks=networks)
     assert state.aim(1.0) == pytest.approx(aim)

@@ -89,17 +89,17 @@ def cut(ready: Prepared, budget: LatencyBudget) -> dict[str, Any]:
     except OverBudgetError as error:
         return {"reached": True, "why": str(error)}
     seconds = time.perf_counter() - started
-    plan = WidthPlan.from_json(ready.graph, decided["plan"])
+    plan = WidthPlan.from_json(ready.graph, decided.plan)
     dense = Reference(ready.blueprint.at(WidthPlan.dense(ready.graph)), ready.dense_ms)
     again = ready.bench.measure({"network": ready.blueprint.at(plan)}, FINAL, dense)["network"]
     return {
         "reached": True,
-        "decided": decided["measured_ms"] / budget_ms,
+        "decided": (decided.measured_ms or 0.0) / budget_ms,
         "again": again.median_ms / budget_ms,
         "trusted": again.trusted,
-        "rounds": decided["rounds"],
+        "rounds": decided.rounds,
         "seconds": seconds,
-        "plan": decided["plan"],
+        "plan": decided.plan,
     }
 
 

@@ -148,7 +148,7 @@ class Study:
             chosen = decide(replace(ready, job=replace(ready.job, strategy=strategy), choice=choice), budget_ms, SILENT)
         except (BudgetError, OverBudgetError) as error:
             return {"reached": False, "why": str(error)}
-        return {"plan": chosen["plan"], "rounds": chosen["rounds"]}
+        return {"plan": chosen.plan, "rounds": chosen.rounds}
 
     def _peer(self, ready: Prepared, peer: Peer, budget_ms: float) -> dict[str, Any]:
         reference = Reference(ready.blueprint.at(WidthPlan.dense(ready.graph)), ready.dense_ms)

@@ -15,7 +15,7 @@ from edgeprune.units import format_ms, format_percent
 Document = Mapping[str, Any]
 
 
-def width_reasons(plan: Document, whole: float | None) -> Iterator[RenderableType]:
+def width_lines(plan: Document, whole: float | None) -> Iterator[RenderableType]:
     """Yield why a module is as wide as it is in one plan; `whole` is the dense network's value."""
     explained = plan["explain"]
     yield Text(f"{explained['module']} for {format_ms(plan['budget'])}", style="bold")
