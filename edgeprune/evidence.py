@@ -15,8 +15,8 @@ import numpy as np
 
 from edgeprune.cutting import Attempt
 from edgeprune.graph.plan import WidthPlan
+from edgeprune.latency.measurement import Measurement
 from edgeprune.latency.predict import CostRow
-from edgeprune.latency.samples import Measurement
 from edgeprune.prepare import Prepared
 from edgeprune.pruning.importance import training_means
 from edgeprune.scoring import TRAINED

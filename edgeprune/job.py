@@ -132,7 +132,11 @@ class Job:
         return self
 
 
-def default_out(model: str, target: str) -> Path:
-    """Return the folder a bundle goes to when none is named: `runs/MODEL-TARGET` under the working folder."""
-    name = model.rpartition(":")[2]
-    return Path("runs") / f"{Path(name).name}-{target}"
+def default_out(model: str, how: str) -> Path:
+    """Return the folder that is written when none is named, under the working folder: `runs/MODEL-HOW`.
+
+    Args:
+        model: as it was named.
+        how: the target of an export, the method of a training.
+    """
+    return Path("runs") / f"{Path(model.rpartition(':')[2]).name}-{how}"

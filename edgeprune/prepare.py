@@ -19,10 +19,10 @@ from edgeprune.graph.plan import WidthPlan
 from edgeprune.job import Job
 from edgeprune.latency.absent import absence_of
 from edgeprune.latency.bench import Bench
+from edgeprune.latency.measurement import Measurement
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import fill, signature_of
 from edgeprune.latency.rule import LONG
-from edgeprune.latency.samples import Measurement
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.trust import Trust, trusted_table
 from edgeprune.latency.waiting import measured_when_quiet

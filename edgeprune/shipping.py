@@ -19,8 +19,8 @@ from edgeprune.artifacts.subject import Network
 from edgeprune.artifacts.verifier import write_verifier
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import Reference, open_bench
+from edgeprune.latency.measurement import Measurement
 from edgeprune.latency.rule import FINAL
-from edgeprune.latency.samples import Measurement
 from edgeprune.latency.waiting import measured_when_quiet
 from edgeprune.prepare import Prepared
 from edgeprune.progress import Progress

@@ -153,8 +153,3 @@ class TrainJob:
             raise InputError(
                 "a latency is known by channels, and --removes filters was given", remedy="leave --removes out"
             )
-
-
-def default_out(model: str, method: str) -> Path:
-    """Return the folder a checkpoint goes to when none is named: `runs/MODEL-METHOD` under the working folder."""
-    return Path("runs") / f"{Path(model.rpartition(':')[2]).name}-{method}"

@@ -18,8 +18,8 @@ import onnxruntime
 from torch import nn
 
 from edgeprune.latency.bench import LayerTimes
+from edgeprune.latency.measurement import Measurement
 from edgeprune.latency.quantized import is_quantized, quantized
-from edgeprune.latency.samples import Measurement
 from edgeprune.runtimes.base import LayerTime, SessionSettings
 from edgeprune.targets.local import LocalDevice
 from edgeprune.targets.target import Fingerprint, Target, find_target

@@ -29,7 +29,7 @@ ROWS = (
     ("latency", "training"),
     ("pruning", "targets"),
     ("graph", "runtimes"),
-    ("progress", "quiet", "records", "units", "usercode"),
+    ("muting", "progress", "records", "units", "usercode"),
     ("errors",),
 )
 ROW_OF = {name: depth for depth, row in enumerate(ROWS) for name in row}

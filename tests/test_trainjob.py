@@ -8,7 +8,7 @@ import pytest
 
 from edgeprune import trainjob
 from edgeprune.errors import EdgePruneError, InputError, MissingError
-from edgeprune.trainjob import TrainJob, default_out
+from edgeprune.trainjob import TrainJob
 from edgeprune.units import parse_latency
 
 RNI = TrainJob("demo", "rni", Path("new"))
@@ -91,10 +91,6 @@ def test_what_a_latency_is_measured_on(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=said):
         replace(LAPP, macs=None, latency=parse_latency("5ms"), **changed).checked()
-
-
-def test_where_a_checkpoint_goes() -> None:
-    assert default_out("nets/mine.py:make", "rni") == Path("runs/make-rni")
 
 
 def test_the_names_are_those_of_the_methods() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from edgeprune.artifacts.tidy import drop_unused, pool_globally, without_constants
 from edgeprune.errors import InputError
 from edgeprune.graph.inputs import eval_mode
-from edgeprune.quiet import quiet
+from edgeprune.muting import muted
 
 OPSET = 18
 
@@ -36,7 +36,7 @@ def export_onnx(
         InputError: torch.onnx can't export the network.
     """
     try:
-        with eval_mode(model), torch.no_grad(), quiet():
+        with eval_mode(model), torch.no_grad(), muted():
             program = torch.onnx.export(
                 model,
                 () if isinstance(example_inputs, Mapping) else example_inputs,

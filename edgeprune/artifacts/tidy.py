@@ -9,7 +9,7 @@ import onnx
 from onnx import numpy_helper
 
 from edgeprune.graph.layers import JOINS, PRODUCTS
-from edgeprune.quiet import quiet
+from edgeprune.muting import muted
 
 
 def pool_globally(graph: onnx.GraphProto) -> None:
@@ -97,7 +97,7 @@ def without_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
     """
     import onnxsim
 
-    with quiet():
+    with muted():
         folded: onnx.ModelProto = onnxsim.simplify(proto, check_n=0)[0]
     shrink_constants(folded.graph)
     return folded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,11 @@ def explain_width(
     Raises:
         InputError: there is no such module.
     """
-    groups = groups_of(choice.graph, module)
+    planned = _Planned(choice, table, solution, budget_us, drift)
     return {
         "module": module,
         "locked": _locked(choice.graph, module) or None,
-        "groups": [_reason(choice, table, solution, budget_us, group, drift) for group in groups],
+        "groups": [planned.reason(group) for group in groups_of(choice.graph, module)],
     }
 
 
@@ -65,74 +66,77 @@ def _locked(graph: ChannelGraph, module: str) -> str:
     return "; ".join(dict.fromkeys(one.reason for one in graph.locked if module in one.modules))
 
 
-def _reason(
-    choice: Choice, table: NetworkTable, solution: Solution, budget_us: float, group: ChannelGroup, drift: float
-) -> dict[str, Any]:
-    found: dict[str, Any] = {"group": group.name, "modules": list(group.modules), "of": group.channels}
-    if group.name not in solution.widths:
-        return {**found, "width": group.channels, "fixed": _INEXACT, "curve": [], "channels": None, "runner_up": None}
-    width = solution.widths[group.name]
-    return {
-        **found,
-        "width": width,
-        "fixed": None,
-        "curve": _curve(choice, table, solution, group, drift),
-        "channels": _channels(choice, group, width),
-        "runner_up": _runner_up(choice, table, solution, budget_us, group.name, drift),
-    }
+@dataclass(frozen=True, eq=False)
+class _Planned:
+    """A plan, with what it was found by; as `explain_width` takes them."""
 
+    choice: Choice
+    table: NetworkTable
+    solution: Solution
+    budget_us: float
+    drift: float
 
-def _curve(
-    choice: Choice, table: NetworkTable, solution: Solution, group: ChannelGroup, drift: float
-) -> list[dict[str, Any]]:
-    """Return a point for the chosen width, its neighbours and the whole group, the other groups as planned."""
-    width = solution.widths[group.name]
-    widths = np.union1d(choice.candidates(table)[group.name], [width, group.channels])
-    at = int(np.searchsorted(widths, width))
-    shown = np.union1d(widths[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS + 1], [group.channels]).tolist()
-    full = {one.name: one.channels for one in choice.graph} | solution.widths
-    ms = {one: table.predict({**full, group.name: one}).ms * drift for one in shown}
-    value = choice.values[group.name]
-    return [
-        {
-            "width": one,
-            "value": float(value[one]),
-            "kept": _share(float(value[one]), float(value[group.channels])),
-            "ms": ms[one],
-            "saved_ms": ms[group.channels] - ms[one],
+    def reason(self, group: ChannelGroup) -> dict[str, Any]:
+        """Return why a group has its width."""
+        found: dict[str, Any] = {"group": group.name, "modules": list(group.modules), "of": group.channels}
+        if group.name not in self.solution.widths:
+            unknown: dict[str, Any] = {"curve": [], "channels": None, "runner_up": None}
+            return {**found, "width": group.channels, "fixed": _INEXACT, **unknown}
+        return {
+            **found,
+            "width": self.solution.widths[group.name],
+            "fixed": None,
+            "curve": self._curve(group),
+            "channels": self._channels(group),
+            "runner_up": self._runner_up(group.name),
         }
-        for one in shown
-    ]
 
+    def _curve(self, group: ChannelGroup) -> list[dict[str, Any]]:
+        """Return a point for the chosen width, its neighbours and the whole group, the other groups as planned."""
+        width = self.solution.widths[group.name]
+        widths = np.union1d(self.choice.candidates(self.table)[group.name], [width, group.channels])
+        at = int(np.searchsorted(widths, width))
+        shown = np.union1d(widths[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS + 1], [group.channels]).tolist()
+        full = {one.name: one.channels for one in self.choice.graph} | self.solution.widths
+        ms = {one: self.table.predict({**full, group.name: one}).ms * self.drift for one in shown}
+        value = self.choice.values[group.name]
+        return [
+            {
+                "width": one,
+                "value": float(value[one]),
+                "kept": _share(float(value[one]), float(value[group.channels])),
+                "ms": ms[one],
+                "saved_ms": ms[group.channels] - ms[one],
+            }
+            for one in shown
+        ]
 
-def _channels(choice: Choice, group: ChannelGroup, width: int) -> dict[str, float | None]:
-    """Return the score of the least important channel that stays and of the most important one that goes."""
-    scores = np.asarray(choice.scores[group.name], dtype=np.float64)
-    kept = choice.plan({group.name: width}).kept[group.name]
-    gone = np.delete(scores, kept)
-    return {
-        "least_kept": float(scores[kept].min()) if len(kept) else None,
-        "most_removed": float(gone.max()) if len(gone) else None,
-    }
+    def _channels(self, group: ChannelGroup) -> dict[str, float | None]:
+        """Return the score of the least important channel that stays and of the most important one that goes."""
+        scores = np.asarray(self.choice.scores[group.name], dtype=np.float64)
+        kept = self.choice.plan({group.name: self.solution.widths[group.name]}).kept[group.name]
+        gone = np.delete(scores, kept)
+        return {
+            "least_kept": float(scores[kept].min()) if len(kept) else None,
+            "most_removed": float(gone.max()) if len(gone) else None,
+        }
 
-
-def _runner_up(
-    choice: Choice, table: NetworkTable, solution: Solution, budget_us: float, name: str, drift: float
-) -> dict[str, Any] | None:
-    """Return the best plan in which the group has another width; None where there is none, or another strategy."""
-    if choice.strategy != "latency" or len(choice.candidates(table)[name]) < 2:
-        return None
-    try:
-        other = solve(choice.problem(table, without={name: solution.widths[name]}), budget_us)
-    except BudgetError:
-        return None
-    return {
-        "width": other.widths[name],
-        "value": other.value,
-        "lost": solution.value - other.value,
-        "ms": other.cost_us / 1000 * drift,
-        "others_changed": sum(other.widths[one] != width for one, width in solution.widths.items() if one != name),
-    }
+    def _runner_up(self, name: str) -> dict[str, Any] | None:
+        """Return the best plan in which the group has another width; None where there is none, or another strategy."""
+        if self.choice.strategy != "latency" or len(self.choice.candidates(self.table)[name]) < 2:
+            return None
+        widths = self.solution.widths
+        try:
+            other = solve(self.choice.problem(self.table, without={name: widths[name]}), self.budget_us)
+        except BudgetError:
+            return None
+        return {
+            "width": other.widths[name],
+            "value": other.value,
+            "lost": self.solution.value - other.value,
+            "ms": other.cost_us / 1000 * self.drift,
+            "others_changed": sum(other.widths[one] != width for one, width in widths.items() if one != name),
+        }
 
 
 def _share(value: float, whole: float) -> float | None:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeprune.budget.elimination import Elimination, Tables
+from edgeprune.budget.programme import ROUNDING
 
 _PRICES = (0.6, 0.75, 0.85, 0.92, 0.96, 0.98, 1.0, 1.02, 1.04, 1.08, 1.15, 1.3, 1.6)
 """Partial plans are bounded at these multiples of the best price."""
@@ -45,9 +46,6 @@ _MANY = 10_000
 """... or a little farther only, once there were so many partial plans."""
 
 _PRICES_TRIED = 60
-_ROUNDING = 1e-9
-"""Gaps under this are none."""
-
 _NOTHING = 1e-3
 """Gaps of objectives under this are taken relative to it."""
 
@@ -90,7 +88,7 @@ class Knapsack:
         self._elimination = elimination
         self._lost = elimination.tables(objective)
         self._taken = elimination.tables(each)
-        self._most = most + _ROUNDING * abs(most)
+        self._most = most + ROUNDING * abs(most)
 
     def least(self, gap: float, deadline: float = math.inf) -> Found | None:
         """Return the plan of least objective within the limit, or one within `gap` of it; None if there is none.
@@ -137,7 +135,7 @@ class Knapsack:
             total = float(messages[elimination.order[-1]])
             if not best_price or total - price * self._most > bound:
                 bound, best_price = max(bound, total - price * self._most), price
-            if total >= under[0] + price * under[1] - _ROUNDING * abs(total):
+            if total >= under[0] + price * under[1] - ROUNDING * abs(total):
                 break
             places = elimination.best(sums)
             amounts = self._amounts(places)
@@ -228,7 +226,7 @@ class _Bounds:
         most = 0
         for name in self._elimination.order:
             found[name], count = self._eliminated(
-                name, found, threshold + self._prices * self._most + _ROUNDING * abs(threshold)
+                name, found, threshold + self._prices * self._most + ROUNDING * abs(threshold)
             )
             most = max(most, count)
         return _Frontier(self._elimination, found, most)
@@ -281,7 +279,7 @@ def _priced(lost: Tables, taken: Tables, price: float) -> Tables:
 def gap_of(lost: float, bound: float) -> float:
     """Return how far a plan may be from the best, as a share of what it loses, by a bound of what any loses."""
     gap = (lost - bound) / max(abs(lost), _NOTHING)
-    return gap if gap > _ROUNDING else 0.0
+    return gap if gap > ROUNDING else 0.0
 
 
 def _ranges(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -22,8 +22,8 @@ from scipy.sparse import csc_array, vstack
 from edgeprune.budget.elimination import Elimination
 from edgeprune.budget.knapsack import Knapsack, gap_of
 from edgeprune.budget.problem import Problem
-from edgeprune.budget.silence import silenced
 from edgeprune.errors import BudgetError
+from edgeprune.muting import muted_stdout
 
 GAP = 1e-3
 """A plan that is proven to be within this share of the optimum is good enough ..."""
@@ -111,7 +111,7 @@ def _better(one: Optimum, other: Optimum, objective: np.ndarray) -> Optimum:
 def _branched(problem: Problem, objective: np.ndarray, limits: Sequence[Limit], deadline: float) -> Optimum | None:
     """Return what `least` does, by the relaxation and branch and bound."""
     system = _System(problem, objective, limits)
-    with silenced():
+    with muted_stdout():
         relaxed = system.relax()
         if relaxed.x is None:  # a limit that just can be met may be missed by the relaxation's tolerance
             excess, bound, reach = np.zeros(len(objective)), -np.inf, np.inf

@@ -22,6 +22,9 @@ from scipy.sparse import csr_array
 from edgeprune.budget.elimination import Factor
 from edgeprune.graph.layers import Axis
 
+ROUNDING = 1e-9
+"""Relative rounding error of a sum over all groups: over a limit by less is within it, and a smaller gap is none."""
+
 
 @dataclass(frozen=True, eq=False)
 class Amount:
@@ -61,7 +64,7 @@ Row = tuple[np.ndarray, np.ndarray]
 
 
 class Programme:
-    """Variables and the constraints that hold between them.
+    """Variables and the constraints that hold between them, as they are put together; a `Problem` is made of it.
 
     Args:
         groups: group -> candidate widths, ascending.

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeprune.budget.optimum import GAP, Limit, Optimum, least
 from edgeprune.budget.problem import Problem
-from edgeprune.budget.programme import Amount
+from edgeprune.budget.programme import ROUNDING, Amount
 from edgeprune.errors import BudgetError
 from edgeprune.units import format_count, format_ms
 
@@ -20,8 +20,6 @@ LATENCY = "--latency"
 _LOSS_SCALE = 1e4
 _ROW_SCALE = 1e4
 _BETTER = 2 * GAP
-_ROUNDING = 1e-9
-"""A plan that is over a budget by this share is within it: both are sums of many numbers."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ def _at_most(amount: Amount, most: float) -> Limit:
     HiGHS takes 1e-6 of a row for nothing.
     """
     scale = max(1.0, float(np.abs(amount.each).max(initial=0.0)) / _ROW_SCALE)
-    return Limit(amount.each / scale, (most + _ROUNDING * abs(most) - amount.constant) / scale)
+    return Limit(amount.each / scale, (most + ROUNDING * abs(most) - amount.constant) / scale)
 
 
 def _scaled(amount: Amount) -> np.ndarray:

@@ -29,8 +29,8 @@ from edgeprune.cli.options import (
 )
 from edgeprune.cli.output import finish, is_spoken_for, running
 from edgeprune.errors import InputError
-from edgeprune.job import PRECISIONS
-from edgeprune.trainjob import BYPASSES, FOR_LATENCY, METHODS, ONLY_FOR, REMOVES, STARTS, TrainJob, default_out
+from edgeprune.job import PRECISIONS, default_out
+from edgeprune.trainjob import BYPASSES, FOR_LATENCY, METHODS, ONLY_FOR, REMOVES, STARTS, TrainJob
 from edgeprune.units import parse_floats, parse_latency, parse_shape, parse_share
 
 

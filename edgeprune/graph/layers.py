@@ -15,6 +15,9 @@ PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 JOINS = ("Add", "Sub", "Mul")
 """ONNX operators that join two tensors, entry by entry."""
 
+Family = tuple[str, str, tuple[int, ...]]
+"""Operators, detail and size: what the layers on one staircase have in common."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -91,7 +94,7 @@ class LayerKey:
     cout: int
 
     @property
-    def family(self) -> tuple[str, str, tuple[int, ...]]:
+    def family(self) -> Family:
         """The key without the widths: layers of one family lie on one staircase."""
         return self.op, self.detail, self.size
 

@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 
 from edgeprune.errors import InputError
-from edgeprune.latency.quantized import METHODS, digest_of, is_quantized, needs_reduced_range, quantized
+from edgeprune.latency.measurement import Measurement
+from edgeprune.latency.quantized import QUANTIZERS, digest_of, is_quantized, needs_reduced_range, quantized
 from edgeprune.latency.rule import Rule
-from edgeprune.latency.samples import Measurement
 from edgeprune.latency.typed import typed
 from edgeprune.latency.worker import REFERENCE
 from edgeprune.progress import SILENT, Progress
@@ -97,7 +97,7 @@ class Bench:
     def quantizer(self) -> str:
         """What makes int8 models for this bench, with its version; empty where its models are not quantized."""
         method = self._record.quantizer
-        return METHODS[method].version if self.settings.precision == "int8" and method else ""
+        return QUANTIZERS[method].version if self.settings.precision == "int8" and method else ""
 
     @property
     def on_cpu(self) -> bool:
@@ -294,7 +294,7 @@ def settings_of(target: Target, precision: str | None, threads: int | None) -> S
             f"precision {precision!r} is not for target {target.name}", remedy=f"use {', '.join(target.precisions)}"
         )
     if precision == "int8" and target.record and target.record.quantizer:
-        METHODS[target.record.quantizer].check()
+        QUANTIZERS[target.record.quantizer].check()
     threads = target.threads if threads is None else threads
     if threads < 0:
         raise InputError(f"{threads} threads", remedy="use --threads 1 or more")

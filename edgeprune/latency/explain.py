@@ -16,7 +16,7 @@ WORTH = 0.02
 
 
 @dataclass(frozen=True)
-class Step:
+class Stair:
     """A width that no other one undercuts: as many channels as its time buys.
 
     Attributes:
@@ -69,16 +69,16 @@ def explained(table: NetworkTable, module: str, drift: float = 1.0) -> dict[str,
     }
 
 
-def steps(us: np.ndarray, sources: Sequence[str]) -> list[Step]:
+def steps(us: np.ndarray, sources: Sequence[str]) -> list[Stair]:
     """Return the steps of the times of 1, 2, 3 ... channels, the widest first."""
-    found: list[Step] = []
+    found: list[Stair] = []
     for width in range(len(us), 0, -1):
         time = float(us[width - 1])
         if found and time > (1 - WORTH) * found[-1].us:
             last = found[-1]
-            found[-1] = Step(last.width, last.us, last.source, width, max(last.dearest_us, round(time, 3)))
+            found[-1] = Stair(last.width, last.us, last.source, width, max(last.dearest_us, round(time, 3)))
         else:
-            found.append(Step(width, round(time, 3), sources[width - 1], width, round(time, 3)))
+            found.append(Stair(width, round(time, 3), sources[width - 1], width, round(time, 3)))
     return found
 
 

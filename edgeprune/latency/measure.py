@@ -8,9 +8,9 @@ import statistics
 import time
 from typing import Callable, Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from edgeprune.latency.measurement import Measurement, Round, Sample, alone_share, conclude, is_quiet, uncertainty
 from edgeprune.latency.pace import pace_us
 from edgeprune.latency.rule import Rule
-from edgeprune.latency.samples import Measurement, Round, Sample, alone_share, conclude, is_quiet, uncertainty
 from edgeprune.targets.clocks import CpuTimes, throttles
 
 _STEADY_BATCH_S = 0.02
@@ -29,7 +29,7 @@ def measure(
     on_core: bool = True,
     cores: Collection[int] = (),
     spare_cores: int = 0,
-    settle: Optional[Callable[[], None]] = None,
+    relocate: Optional[Callable[[], None]] = None,
 ) -> Dict[str, Measurement]:
     """Time every call by `rule`, interleaved: each round takes each call once, and counts for all of them or for none.
 
@@ -54,11 +54,11 @@ def measure(
         on_core: a call's time depends on the calling thread's core: what works on an accelerator does not.
         cores: those that the calls may use; what runs on others is no concern. All of them by default.
         spare_cores: how many of them the calls do not need; other programs may use so many.
-        settle: called before the first round and again after every one in which the core was busy or shared, such as to
-            move to a quieter core.
+        relocate: called before the first round and again after every one in which the core was busy or shared, to move
+            to a quieter one.
     """
-    if settle:
-        settle()
+    if relocate:
+        relocate()
     for call in calls.values():
         _warm_up(call, rule)
     turns: List[Dict[str, Round]] = []
@@ -66,8 +66,8 @@ def measure(
     while not _enough(turns, quiet, rule, beside):
         turns.append(_turn(calls, rule, in_thread, on_core, cores))
         quiet.append(all(is_quiet(found, in_thread, spare_cores) for found in turns[-1].values()))
-        if settle and (not quiet[-1] or alone_share(turns, rule) < _ALONE_LEAST):
-            settle()
+        if relocate and (not quiet[-1] or alone_share(turns, rule) < _ALONE_LEAST):
+            relocate()
     rounds = {name: [turn[name] for turn in turns] for name in calls}
     return {
         name: conclude(

@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 
 from edgeprune.errors import TableError
 from edgeprune.graph.conditions import ALWAYS, Condition, either, holds
-from edgeprune.graph.layers import JOINS, PRODUCTS, Axis, EngineNode, LayerKey
+from edgeprune.graph.layers import JOINS, PRODUCTS, Axis, EngineNode, Family, LayerKey
 from edgeprune.latency.network import NetworkRecord, Row
 from edgeprune.latency.table import LatencyTable, Source
 
@@ -49,7 +49,7 @@ class CostRow:
         return self.anchor.cin, self.anchor.cout
 
     @property
-    def family(self) -> tuple[str, str, tuple[int, ...]]:
+    def family(self) -> Family:
         """What it has in common with the rows on the same staircase."""
         return self.op, self.anchor.detail, self.anchor.size
 
@@ -242,7 +242,7 @@ class NetworkTable:
 
         Each family's staircase is asked once: that is what takes the time.
         """
-        families: dict[tuple[str, str, tuple[int, ...]], list[int]] = {}
+        families: dict[Family, list[int]] = {}
         for at, row in enumerate(rows):
             families.setdefault(row.family, []).append(at)
         us = np.zeros((len(rows), count))

@@ -20,10 +20,10 @@ from edgeprune.graph.layers import EngineNode
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.latency.bench import Bench, LayerTimes, Reference
 from edgeprune.latency.group import BenchGroup
+from edgeprune.latency.measurement import Measurement
 from edgeprune.latency.network import NetworkRecord, Row
 from edgeprune.latency.predict import NetworkTable, anchor_of
 from edgeprune.latency.rule import GLANCE, SETTLING, SURVEY, Rule
-from edgeprune.latency.samples import Measurement
 from edgeprune.latency.sampling import DENSE, TOTAL_NETWORKS, lacking_numbers, numbered_plan, numbers_of
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.waiting import first_untrusted, measured_when_quiet, when_quiet
@@ -95,7 +95,7 @@ def fill(
         step.advance(TOTAL_NETWORKS - len(first) - len(lacking))
         filling.measure(lacking, len(numbers))
         if not all(record.settled for record in filling.known.records):
-            filling.settle()
+            filling.retime()
     return filling.known
 
 
@@ -133,7 +133,7 @@ class _Filling:
             self._table = self._store.add(self._table, record)
             self._step.advance(note=f"network {len(self.known.records)} of {of}: {record.engine_ms:.3g} ms")
 
-    def settle(self) -> None:
+    def retime(self) -> None:
         """Time the whole networks once more, side by side in one session, and believe these times.
 
         What is timed one after the other differs also by what the machine's neighbours do meanwhile, and that slows
@@ -146,29 +146,29 @@ class _Filling:
         others = [record for record in self.known.records if record is not dense]
         self._step.advance(0, note=f"all {len(others) + 1} networks side by side")
         first, *rest = _batches([(record, self._model(record.widths)) for record in others])
-        self._settle([[(dense, self._model(dense.widths)), *first]])  # which sets the scale of the table
-        self._settle(rest, beside_dense=True)
+        self._retime([[(dense, self._model(dense.widths)), *first]])  # which sets the scale of the table
+        self._retime(rest, beside_dense=True)
 
-    def _settle(self, batches: Sequence[_Abreast], beside_dense: bool = False) -> None:
-        works = [partial(self._settling, batch, beside_dense) for batch in batches]
-        for settled in self._benches.share(works, self._progress):
-            self._table = self._store.add(self._table, *settled)
+    def _retime(self, batches: Sequence[_Abreast], beside_dense: bool = False) -> None:
+        works = [partial(self._retiming, batch, beside_dense) for batch in batches]
+        for records in self._benches.share(works, self._progress):
+            self._table = self._store.add(self._table, *records)
 
     def _model(self, widths: Mapping[str, int]) -> bytes:
         return self._source.at(WidthPlan.from_scores(self._source.graph, {}, widths))
 
-    def _settling(self, batch: _Abreast, beside_dense: bool) -> Callable[[Bench], list[NetworkRecord]]:
+    def _retiming(self, batch: _Abreast, beside_dense: bool) -> Callable[[Bench], list[NetworkRecord]]:
         reference = reference_of(self.known, self._source) if beside_dense else None
         progress = self._progress
         models = {str(number): model for number, (_, model) in enumerate(batch)}
 
-        def settle(bench: Bench) -> list[NetworkRecord]:
+        def retime(bench: Bench) -> list[NetworkRecord]:
             times = measured_when_quiet(bench, models, SETTLING, reference, progress)
             return [
                 retimed(record, engine) for (record, _), engine in zip(batch, required(times).values(), strict=True)
             ]
 
-        return settle
+        return retime
 
     def _numbered(self, number: int) -> Callable[[Bench], NetworkRecord | None]:
         plan = numbered_plan(number, self._source.graph, self.known, self._seed)

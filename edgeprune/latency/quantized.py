@@ -30,7 +30,7 @@ import onnx
 
 from edgeprune.errors import InputError, MissingError
 from edgeprune.latency.symmetric import symmetric
-from edgeprune.quiet import quiet
+from edgeprune.muting import muted
 
 Feed = Mapping[str, np.ndarray]
 
@@ -38,7 +38,7 @@ _VNNI = frozenset(["avx_vnni", "avx512_vnni"])
 
 
 @dataclass(frozen=True)
-class Method:
+class Quantizer:
     """How an int8 network is made.
 
     Attributes:
@@ -78,7 +78,7 @@ def quantized(model: bytes, method: str, images: np.ndarray | None = None, *, re
 
     Args:
         model: serialized; its nodes keep their names.
-        method: a key of `METHODS`.
+        method: a key of `QUANTIZERS`.
         images: (N, C, H, W) for the scales; None takes noise, which is good for measuring latencies alone.
         reduced: weights use 7 of their 8 bits, for a processor without VNNI.
 
@@ -88,7 +88,7 @@ def quantized(model: bytes, method: str, images: np.ndarray | None = None, *, re
     """
     if is_quantized(model):
         return model
-    METHODS[method].check()
+    QUANTIZERS[method].check()
     ports = _inputs(model)
     if images is None:
         feeds = [_noise(ports)]
@@ -100,17 +100,17 @@ def quantized(model: bytes, method: str, images: np.ndarray | None = None, *, re
             remedy="use another --precision",
         )
     try:
-        with quiet():
-            found = METHODS[method].quantize(model, feeds, reduced, images is not None)
+        with muted():
+            found = QUANTIZERS[method].quantize(model, feeds, reduced, images is not None)
     except Exception as error:
         # The packages' errors share no base class but Exception.
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{METHODS[method].version} can't quantize this network: {said}", remedy="use another --precision"
+            f"{QUANTIZERS[method].version} can't quantize this network: {said}", remedy="use another --precision"
         ) from error
     if not is_quantized(found):
         raise InputError(
-            f"{METHODS[method].version} found nothing in this network to quantize", remedy="use another --precision"
+            f"{QUANTIZERS[method].version} found nothing in this network to quantize", remedy="use another --precision"
         )
     return found
 
@@ -205,8 +205,8 @@ def _by_symmetric(model: bytes, feeds: Sequence[Feed], reduced: bool, corrected:
     return symmetric(model, feeds)
 
 
-METHODS = {
-    "nncf": Method("nncf", "pip install 'edgeprune[int8]'", _by_nncf),
-    "qdq": Method("onnxruntime", "pip install onnxruntime", _by_onnxruntime),
-    "symmetric": Method("onnxruntime", "pip install onnxruntime", _by_symmetric, "symmetric Q/DQ 1"),
+QUANTIZERS = {
+    "nncf": Quantizer("nncf", "pip install 'edgeprune[int8]'", _by_nncf),
+    "qdq": Quantizer("onnxruntime", "pip install onnxruntime", _by_onnxruntime),
+    "symmetric": Quantizer("onnxruntime", "pip install onnxruntime", _by_symmetric, "symmetric Q/DQ 1"),
 }

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgeprune.graph.layers import PRODUCTS, LayerKey
+from edgeprune.graph.layers import PRODUCTS, Family, LayerKey
 from edgeprune.latency.fusion import alike
 from edgeprune.latency.network import NetworkRecord
 from edgeprune.latency.staircase import Staircase
@@ -24,13 +24,13 @@ class LatencyTable:
 
     fingerprint: Fingerprint
     records: tuple[NetworkRecord, ...] = ()
-    _fits: dict[tuple[str, str, tuple[int, ...]], Staircase] = field(default_factory=dict, repr=False)
+    _fits: dict[Family, Staircase] = field(default_factory=dict, repr=False)
 
     def of(self, network: str) -> list[NetworkRecord]:
         """Return the records of one network, oldest first; a plan that was timed again has its last record alone."""
         return [record for record in self.current if record.network == network]
 
-    def staircase(self, family: tuple[str, str, tuple[int, ...]]) -> Callable[[Any, Any], np.ndarray] | None:
+    def staircase(self, family: Family) -> Callable[[Any, Any], np.ndarray] | None:
         """Return a family's fitted cost over (cin, cout), or None where none of its kin was measured."""
         form, kin = family[0], _kin(family)
         if kin not in self._fits:
@@ -69,28 +69,28 @@ class LatencyTable:
         return alike(self.current)
 
     @cached_property
-    def _samples(self) -> dict[tuple[str, str, tuple[int, ...]], list[tuple[str, int, int, float]]]:
-        samples: dict[tuple[str, str, tuple[int, ...]], list[tuple[str, int, int, float]]] = {}
+    def _samples(self) -> dict[Family, list[tuple[str, int, int, float]]]:
+        samples: dict[Family, list[tuple[str, int, int, float]]] = {}
         for record in self._alike:
             for row in record.rows:
                 samples.setdefault(_kin(row.key.family), []).append((row.key.op, row.key.cin, row.key.cout, row.us))
         return samples
 
     @cached_property
-    def _widths(self) -> dict[tuple[str, str, tuple[int, ...]], set[tuple[int, int]]]:
-        widths: dict[tuple[str, str, tuple[int, ...]], set[tuple[int, int]]] = {}
+    def _widths(self) -> dict[Family, set[tuple[int, int]]]:
+        widths: dict[Family, set[tuple[int, int]]] = {}
         for record in self._alike:
             for row in record.rows:
                 widths.setdefault(row.key.family, set()).add((row.key.cin, row.key.cout))
         return widths
 
 
-def _multiplies(kin: tuple[str, str, tuple[int, ...]]) -> bool:
+def _multiplies(kin: Family) -> bool:
     """Whether each channel that comes in is computed with each that goes out."""
     return kin[0] in PRODUCTS and "depthwise" not in kin[1].split()
 
 
-def _kin(family: tuple[str, str, tuple[int, ...]]) -> tuple[str, str, tuple[int, ...]]:
+def _kin(family: Family) -> Family:
     """Return what a family has in common with those that differ in what is fused into the product."""
     form, detail, size = family
     return next((op for op in form.split("+") if op in PRODUCTS), form), detail, size

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from edgeprune.latency.bench import Bench, Reference
+from edgeprune.latency.measurement import Measurement
 from edgeprune.latency.rule import Rule
-from edgeprune.latency.samples import Measurement
 from edgeprune.progress import SILENT, Progress
 from edgeprune.units import format_seconds
 

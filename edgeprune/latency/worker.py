@@ -19,9 +19,9 @@ import numpy as np
 
 from edgeprune.errors import InputError
 from edgeprune.latency.measure import measure as measure_calls
+from edgeprune.latency.measurement import Measurement
 from edgeprune.latency.pace import pace_us
 from edgeprune.latency.rule import Rule
-from edgeprune.latency.samples import Measurement
 from edgeprune.runtimes.base import LayerTime, Session, SessionSettings
 from edgeprune.runtimes.registry import find_record, open_runtime, records
 from edgeprune.targets import clocks
@@ -152,7 +152,7 @@ def _measure(sessions: Mapping[str, Session], arguments: Json) -> Tuple[Dict[str
             on_core=accelerator is None,
             cores=cores,
             spare_cores=max(0, len(cores) - threads),
-            settle=to_quiet_cores,
+            relocate=to_quiet_cores,
         )
     concerns = watch.concerns()
     if concerns:

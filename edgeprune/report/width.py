@@ -53,7 +53,7 @@ def _channels(scores: Document) -> Iterator[Text]:
 
 def _runner_up(other: Document | None, whole: float | None) -> str:
     if other is None:
-        return "Runner-up: none; no other width of it leads to a plan within the budget by this strategy"
+        return "Runner-up: none; --strategy latency has one, where another width leads to a plan within the budget"
     lost = f"{format_percent(other['lost'] / whole)} of the dense network's value" if whole else f"{other['lost']:.3g}"
     changed = other["others_changed"]
     return (

@@ -30,7 +30,7 @@ class RuntimeRecord:
         suffixes: endings of the files that `save_engine` writes.
         processor: `cpu`, in threads of the calling process, or `gpu`.
         takes_types: the model's own types say what it computes in; else the precision is a setting.
-        quantizer: what makes an int8 model for it (a key of `latency.quantized.METHODS`); empty where nothing does.
+        quantizer: what makes an int8 model for it (a key of `latency.quantized.QUANTIZERS`); empty where nothing does.
         commands: programs, any of which does where the module is missing; an absolute path, or a name on the PATH.
     """
 

@@ -16,7 +16,7 @@ DEVICE_SIDE = (
     "latency/measure",
     "latency/pace",
     "latency/rule",
-    "latency/samples",
+    "latency/measurement",
     "latency/worker",
     "records",
     "runtimes/*",

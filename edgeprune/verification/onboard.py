@@ -22,8 +22,8 @@ import numpy as np
 from edgeprune.artifacts.contents import file_digest, read_manifest, read_samples
 from edgeprune.errors import EdgePruneError, InputError
 from edgeprune.latency import worker
+from edgeprune.latency.measurement import Measurement
 from edgeprune.latency.rule import FINAL
-from edgeprune.latency.samples import Measurement
 from edgeprune.records import read_json, write_json
 from edgeprune.runtimes.onnxports import read_ports
 from edgeprune.runtimes.registry import find_record

@@ -11,8 +11,8 @@ from edgeprune.artifacts.contents import read_samples
 from edgeprune.artifacts.samples import val_arrays
 from edgeprune.errors import EdgePruneError, InputError, MissingError
 from edgeprune.latency.bench import Bench
+from edgeprune.latency.measurement import Measurement
 from edgeprune.latency.rule import FINAL
-from edgeprune.latency.samples import Measurement
 from edgeprune.latency.waiting import measured_when_quiet
 from edgeprune.progress import Progress
 from edgeprune.training.data import Data, load_data

@@ -7,7 +7,7 @@ import torch
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.errors import InputError
 from edgeprune.graph.trace import trace
-from edgeprune.latency.explain import Step, explained, steps
+from edgeprune.latency.explain import Stair, explained, steps
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import fill
 from edgeprune.latency.store import TableStore
@@ -24,7 +24,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> NetworkTable:
 def test_a_width_that_a_wider_one_undercuts_is_no_step() -> None:
     """Three and four channels cost 5 us at most, five cost 4; one is 1 % faster than two, which is no step."""
     found = steps(np.array([1.98, 2.0, 5.0, 4.5, 4.0]), ["measured", "interpolated", "assumed", "assumed", "measured"])
-    assert found == [Step(5, 4.0, "measured", 3, 5.0), Step(2, 2.0, "interpolated", 1, 2.0)]
+    assert found == [Stair(5, 4.0, "measured", 3, 5.0), Stair(2, 2.0, "interpolated", 1, 2.0)]
 
 
 def test_the_staircase_of_a_layer(table: NetworkTable) -> None:

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from edgeprune.errors import InputError
 from edgeprune.latency.measure import measure
-from edgeprune.latency.rule import Rule
-from edgeprune.latency.samples import (
+from edgeprune.latency.measurement import (
     Measurement,
     Round,
     Sample,
@@ -25,6 +24,7 @@ from edgeprune.latency.samples import (
     uncertainty,
     undisturbed,
 )
+from edgeprune.latency.rule import Rule
 
 RULE = Rule(rounds=2, samples_min=3, busy_ratio=1.1, retries=2, near=0.07)
 
@@ -93,11 +93,11 @@ def test_the_share_of_a_turn_that_had_the_core_alone() -> None:
 def test_a_core_that_is_shared_is_left(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     paces = iter([7.0] * 20 + [12.0] * 1000)
     monkeypatch.setattr("edgeprune.latency.measure.pace_us", lambda: next(paces))
-    settled: list[float] = []
+    relocated: list[float] = []
     rule = Rule(warmup_s=0.0, samples_min=2, round_s=0.005, rounds=3, rounds_max=3, retries=0)
-    measure({"call": clock.call(1.0, 1.0)}, rule, settle=lambda: settled.append(clock.now))
+    measure({"call": clock.call(1.0, 1.0)}, rule, relocate=lambda: relocated.append(clock.now))
     # Before the first round, which takes 17 looks of good pace at most; after the second and the third.
-    assert len(settled) == 3
+    assert len(relocated) == 3
 
 
 def test_what_works_on_an_accelerator_is_not_held_against_the_core(
@@ -266,9 +266,9 @@ class Call:
 
 def test_measures_several_calls_side_by_side() -> None:
     calls = {"short": Call(1), "long": Call(4)}
-    settled = []
+    relocated = []
     rule = Rule(warmup_s=0.01, steady_tolerance=1.0, samples_min=2, round_s=0.005, rounds=3, retries=3)
-    found = measure(calls, rule, settle=lambda: settled.append(1))
+    found = measure(calls, rule, relocate=lambda: relocated.append(1))
     assert list(found) == ["short", "long"]
     assert found["short"].median_ms < found["long"].median_ms
     assert found["long"].median_ms >= 4
@@ -276,7 +276,7 @@ def test_measures_several_calls_side_by_side() -> None:
         assert 3 <= found[name].rounds <= 6
         assert found[name].trusted == (found[name].reason == "")
         assert calls[name].count > len(found[name].samples_ms)
-    assert settled
+    assert relocated
 
 
 def test_a_call_that_raises_is_not_hidden() -> None:

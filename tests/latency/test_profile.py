@@ -18,10 +18,10 @@ from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.latency import sampling, waiting
 from edgeprune.latency.bench import LayerTimes
+from edgeprune.latency.measurement import Measurement
 from edgeprune.latency.network import NetworkRecord
 from edgeprune.latency.predict import NetworkTable
 from edgeprune.latency.profile import fill, record_of, reference_of
-from edgeprune.latency.samples import Measurement
 from edgeprune.latency.sampling import FAMILIAR, TOTAL_NETWORKS, group_cost, useful_widths
 from edgeprune.latency.store import TableStore
 from edgeprune.latency.table import LatencyTable

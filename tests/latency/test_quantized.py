@@ -13,7 +13,7 @@ from onnx import TensorProto, numpy_helper
 from edgeprune.errors import InputError, MissingError
 from edgeprune.latency import quantized as module
 from edgeprune.latency.bench import Bench, open_bench
-from edgeprune.latency.quantized import METHODS, Method, needs_reduced_range, quantized
+from edgeprune.latency.quantized import QUANTIZERS, Quantizer, needs_reduced_range, quantized
 from tests.onnx_models import Builder, residual, scale_and_shift
 
 UNSIGNED = ("nncf", "qdq")
@@ -90,7 +90,7 @@ def test_a_method_that_breaks_is_told_by_its_first_line(monkeypatch: pytest.Monk
     def broken(*_: object) -> bytes:
         raise RuntimeError("no rule for Foo\nand a long trace")
 
-    monkeypatch.setitem(METHODS, "qdq", Method("onnxruntime", "", broken))
+    monkeypatch.setitem(QUANTIZERS, "qdq", Quantizer("onnxruntime", "", broken))
     with pytest.raises(InputError, match=r"onnxruntime .* can't quantize this network: no rule for Foo; "):
         quantized(residual(), "qdq")
 

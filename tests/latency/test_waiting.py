@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from edgeprune.latency import waiting
+from edgeprune.latency.measurement import Measurement
 from edgeprune.latency.rule import Rule
-from edgeprune.latency.samples import Measurement
 from edgeprune.latency.waiting import measured_when_quiet
 from tests.listening import Listening
 from tests.simulated import SimulatedBench, measurement

@@ -8,8 +8,8 @@ import pytest
 
 from edgeprune.errors import InputError
 from edgeprune.latency import worker
+from edgeprune.latency.measurement import Measurement
 from edgeprune.latency.rule import Rule
-from edgeprune.latency.samples import Measurement
 from edgeprune.runtimes.base import LayerTime
 from edgeprune.targets.clocks import Finding, allowed_cores
 from tests.onnx_models import residual, scale_and_shift

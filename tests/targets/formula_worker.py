@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
-from edgeprune.latency.samples import Measurement
+from edgeprune.latency.measurement import Measurement
 from edgeprune.latency.worker import build, describe, examine, outputs  # noqa: F401  (called by name)
 from edgeprune.runtimes.base import LayerTime
 from edgeprune.runtimes.onnxgraph import fields, read_nodes, submessage

@@ -5,24 +5,24 @@ import sys
 
 import pytest
 
-from edgeprune.budget.silence import silenced
+from edgeprune.muting import muted_stdout
 
 CHATTER = """
 import ctypes, os
-from edgeprune.budget.silence import silenced
+from edgeprune.muting import muted_stdout
 c_library = ctypes.CDLL(None)
 print("before")
 c_library.printf(b"ours\\n")
-with silenced():
+with muted_stdout():
     c_library.printf(b"chatter\\n")
     os.write(1, b"more of it\\n")
 print("after")
 """
 CLOSED = """
 import os, sys
-from edgeprune.budget.silence import silenced
+from edgeprune.muting import muted_stdout
 os.close(1)
-with silenced():
+with muted_stdout():
     print("done", file=sys.stderr)
 """
 
@@ -39,7 +39,7 @@ def test_a_closed_output_is_no_error() -> None:
 
 
 def test_output_comes_back_after_an_error(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="no"), silenced():
+    with pytest.raises(ValueError, match="no"), muted_stdout():
         raise ValueError("no")
     print("here")
     assert capfd.readouterr().out == "here\n"

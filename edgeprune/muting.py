@@ -1,19 +1,38 @@
-"""Keep what a library prints by itself out of this process's standard output, where a machine may read `--json`."""
+"""Libraries that talk too much, kept from the terminal: at Python's level, or below it.
+
+What `--json` prints is read by machines, so nothing else may come out there.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import io
+import logging
 import os
 import threading
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 _STDOUT = 1
 _ONE_AT_A_TIME = threading.Lock()
 
 
-@contextmanager
-def silenced() -> Iterator[None]:
+@contextlib.contextmanager
+def muted() -> Iterator[None]:
+    """Keep a library's prints, log lines and warnings from the terminal; its exceptions still pass."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+@contextlib.contextmanager
+def muted_stdout() -> Iterator[None]:
     """Send standard output nowhere for a while, below Python, also where it is buffered by C's library.
 
     HiGHS 1.12 needs it: whatever its options say, it prints a line of its own debugging whenever it repairs a solution
