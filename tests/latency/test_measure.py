@@ -306,10 +306,10 @@ def test_the_sentence_holds_every_number_of_the_rule() -> None:
     assert sentence.endswith(".")
     assert ". " not in sentence
     # What holds in one case alone is said of that case: on a CPU, and there with a single thread.
-    both, single = sentence.partition("on a CPU only")[2].split("and of a single thread")
+    both, single = sentence.partition("on a CPU a sample counts only")[2].split("with a single thread")
     assert "within 17%" in both
     assert "1.15 x" in single
-    assert "more than half of a round's were, all of that round by their processor time" in single
+    assert "more than half of a round was interrupted, all of it counts, by its processor time" in single
 
 
 @pytest.mark.parametrize("wrong", [{"rounds": 0}, {"samples_min": 0}, {"busy_ratio": 1.0}, {"retries": -1}])
