@@ -42,6 +42,7 @@ def profile(
     device: str = "local",
     precision: str | None = None,
     threads: int | None = None,
+    allow_inexact: bool = False,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> NetworkTable:
@@ -54,6 +55,7 @@ def profile(
         device: `local`, or `ssh://[user@]host[:port][/path/to/python]`.
         precision: of the engine; the target's own by default.
         threads: that the runtime may use; the target's own by default.
+        allow_inexact: measure also what channels cost whose cut is inexact by nature, for a graph that was traced so.
         seed: of the widths that are measured.
         progress: where to show it.
 
@@ -61,7 +63,7 @@ def profile(
         EdgePruneError: the network can't be traced or exported, the target can't be reached or is too busy.
     """
     model, example_inputs = taken(model, example_inputs)
-    graph = verified(model, trace(model, example_inputs))
+    graph = verified(model, trace(model, example_inputs, allow_inexact=allow_inexact))
     with open_bench(target, device=device, precision=precision, threads=threads, progress=progress) as bench:
         store = TableStore()
         blueprint = Blueprint(model, graph, store.exports)

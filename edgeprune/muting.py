@@ -15,20 +15,25 @@ import warnings
 from collections.abc import Iterator
 
 _STDOUT = 1
-_ONE_AT_A_TIME = threading.Lock()
+_STDOUT_IN_TURN = threading.Lock()
+_MUTED_IN_TURN = threading.RLock()
 
 
 @contextlib.contextmanager
 def muted() -> Iterator[None]:
-    """Keep a library's prints, log lines and warnings from the terminal; its exceptions still pass."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+    """Keep a library's prints, log lines and warnings from the terminal; its exceptions still pass.
+
+    What it changes belongs to the whole process, so threads take turns.
+    """
+    with _MUTED_IN_TURN:
+        level = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            logging.disable(level)
 
 
 @contextlib.contextmanager
@@ -39,7 +44,7 @@ def muted_stdout() -> Iterator[None]:
     (github.com/ERGO-Code/HiGHS/issues/2783).
     """
     c_library = ctypes.CDLL(None)
-    with _ONE_AT_A_TIME:
+    with _STDOUT_IN_TURN:
         try:
             saved = os.dup(_STDOUT)
         except OSError:  # closed: there is nothing to keep clean

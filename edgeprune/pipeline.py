@@ -189,7 +189,7 @@ def profile(job: Job, progress: Progress = SILENT, explain: str = "") -> Result:
         document = profile_document(ready)
         if not explain:
             return Result(document)
-        layer = explained(ready.table, explain, ready.drift)
+        layer = explained(ready.table, ready.graph.layer_of(explain), ready.drift)
         folder = ready.store.folder(ready.bench.fingerprint()) / "report" / ready.table.network
         pictures = table_pictures(folder, layer, ready.table.held_out)
         return Result({**document, "explain": layer, "pictures": [str(path) for path in pictures]})

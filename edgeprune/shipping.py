@@ -82,13 +82,12 @@ def ship(
     bundles.save(folder, small, plan, ready.subject.cuts, ready.subject.structure)
     images = quantization_images(ready)
     with progress.step("exporting"):
-        fused = fuse(small, ready.graph.foldable)
-        exported = export_onnx(fused, ready.graph.example_inputs).SerializeToString()
+        exported = export_onnx(fuse(small, ready.graph.foldable), ready.graph.example_inputs).SerializeToString()
         model = ready.bench.typed(exported, images)
         write_bytes(folder / "model.onnx", model)
         write_verifier(folder)
     inputs = sample_inputs(ready.graph.example_inputs, ready.subject.data, ready.job.seed)
-    expected = torch_outputs(fused, inputs)
+    expected = torch_outputs(small, inputs)
     write_samples(folder / "samples.npz", inputs, expected)
     numerics: dict[str, float | None] = {
         "slim_vs_masked": slim_difference,

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import contextlib
+import logging
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
-from edgeprune.muting import muted_stdout
+from edgeprune.muting import muted, muted_stdout
 
 CHATTER = """
 import ctypes, os
@@ -43,3 +47,22 @@ def test_output_comes_back_after_an_error(capfd: pytest.CaptureFixture[str]) -> 
         raise ValueError("no")
     print("here")
     assert capfd.readouterr().out == "here\n"
+
+
+def test_threads_take_turns_so_that_the_output_comes_back() -> None:
+    """Two that overlap would each give back what the other one had put there."""
+    before, inside = sys.stdout, threading.Barrier(2)
+
+    def mute() -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            inside.wait(timeout=5)
+        with muted():
+            time.sleep(0.05)
+
+    threads = [threading.Thread(target=mute) for _ in range(2)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert sys.stdout is before
+    assert logging.root.manager.disable == logging.NOTSET

@@ -320,6 +320,8 @@ def test_profile_explains_and_draws_a_layer(tmp_path: Path, network: str) -> Non
     for one in found["pictures"]:
         assert Path(one).is_relative_to(found["table"])
         assert ElementTree.parse(one).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    folded = pipeline.profile(job(tmp_path, network), explain="one.1").to_json()
+    assert folded["explain"]["layer"] == "one.0", "a BatchNorm is part of the layer that it is folded into"
     with pytest.raises(InputError, match="did you mean 'one"):
         pipeline.profile(job(tmp_path, network), explain="one.00")
 

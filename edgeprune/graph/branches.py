@@ -15,6 +15,7 @@ from torch.fx import Node
 
 from edgeprune.graph.channels import ChannelGroup
 from edgeprune.graph.layers import Axis
+from edgeprune.graph.nodes import written_by
 
 _CARRIERS = ("add", "sub", "mul")
 
@@ -41,6 +42,7 @@ class Flow:
         for node, reads in self._reads:
             if not found.isdisjoint(reads) and self.weights.get(node) not in constant:
                 found.add(node)
+                found.update(written_by(node))  # whoever reads these from now on reads what was written
         return found
 
     @cached_property

@@ -151,6 +151,14 @@ class ChannelGraph:
         found = self.axes.get((tensor, dim))
         return found if found is not None else Axis(fixed=self.shapes[tensor][dim])
 
+    def layer_of(self, module: str) -> str:
+        """Return the layer that a BatchNorm is folded into; any other module is its own."""
+        for pair in self.foldable:
+            layer, norm = pair if f"{pair[0]}.weight" in self.outputs else pair[::-1]
+            if norm == module:
+                return layer
+        return module
+
     def lock(self, names: Collection[str], reason: str) -> ChannelGraph:
         """Return the graph with the groups `names` locked for `reason`."""
         locked = [

@@ -33,7 +33,7 @@ def find_foldable(nodes: Sequence[Node], names: Mapping[Node, str]) -> tuple[tup
         before = node.args[0] if node.op == "call_function" and node.args else None
         if not isinstance(before, Node) or before.op != "call_function" or len(before.users) != 1:
             continue
-        if op_name(node) == "batch_norm" and op_name(before).startswith(("conv", "linear")):
+        if op_name(node) == "batch_norm" and (op_name(before).startswith("conv") or _of_rows(before)):
             pair = owner(before.args[1]), owner(node.args[3])
             norm = pair[1]
         elif op_name(before) == "batch_norm" and _takes_scale(node):
@@ -47,10 +47,15 @@ def find_foldable(nodes: Sequence[Node], names: Mapping[Node, str]) -> tuple[tup
     return tuple(found)
 
 
+def _of_rows(node: Node) -> bool:
+    """Whether it is a linear layer whose outputs are what a BatchNorm takes for channels: of tokens, these are."""
+    return op_name(node) == "linear" and len(node.meta["val"].shape) == 2
+
+
 def _takes_scale(node: Node) -> bool:
     """Whether a scale and a shift of the channels can be put into the layer: nothing is padded in between."""
-    if op_name(node) == "linear":
-        return len(node.meta["val"].shape) == 2
+    if _of_rows(node):
+        return True
     if not op_name(node).startswith("conv") or "transpose" in op_name(node):
         return False
     padding = arguments(node).get("padding", "same")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,6 +14,17 @@ def op_name(node: Node) -> str:
     target: Any = node.target
     name = str(target._schema.name.split("::")[-1]) if hasattr(target, "_schema") else str(target)
     return name if name.startswith("__") else name.rstrip("_")
+
+
+def written_by(node: Node) -> Iterator[Node]:
+    """Yield the nodes whose tensors a call writes into: the one that it is given, and what that one is a view of."""
+    schema = getattr(node.target, "_schema", None)
+    base = node.args[0] if schema is not None and schema.is_mutable and node.args else None
+    while isinstance(base, Node):
+        yield base
+        returns = getattr(base.target, "_schema", None)
+        view = returns is not None and any(one.alias_info is not None for one in returns.returns)
+        base = base.args[0] if view and base.args else None
 
 
 def module_of(node: Node) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from edgeprune.graph.call import Call, Factors, drop_dims, merge
 from edgeprune.graph.labels import Factor
 
@@ -30,10 +32,18 @@ def spatial(call: Call) -> Factors:
     return call.fix(x, [dim for dim in range(len(x.shape)) if x.shape[dim] != call.outputs[0][dim]])
 
 
-def mixing(call: Call) -> Factors:
-    """softmax, cumsum, flip: the shape stays, and along the dimension the entries feel each other."""
+def flip(call: Call) -> Factors:
+    """Entries keep their labels, in the opposite order: the flip of those that are left is what is left of the flip."""
     x = call.x
-    dims = call.dims("dims" if "dims" in call.args else "dim", of=x)
+    dims = set(call.dims("dims", of=x))
+    axes = [(factor, tuple(axis for axis, dim in enumerate(factor.dims) if dim in dims)) for factor in x.factors]
+    return tuple(Factor(factor.dims, np.flip(factor.ids, turned)) for factor, turned in axes)
+
+
+def mixing(call: Call) -> Factors:
+    """softmax, cumsum: the shape stays, and along the dimension the entries feel each other."""
+    x = call.x
+    dims = call.dims(of=x)
     for factor in x.factors:
         if set(factor.dims) <= set(dims):
             call.labels.mark_inexact(factor.ids)

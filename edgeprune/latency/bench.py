@@ -15,7 +15,7 @@ from edgeprune.errors import InputError
 from edgeprune.latency.measurement import Measurement
 from edgeprune.latency.quantized import QUANTIZERS, digest_of, is_quantized, needs_reduced_range, quantized
 from edgeprune.latency.rule import Rule
-from edgeprune.latency.typed import typed
+from edgeprune.latency.typed import typed, widely_read
 from edgeprune.latency.worker import REFERENCE
 from edgeprune.progress import SILENT, Progress
 from edgeprune.runtimes.base import LayerTime, SessionSettings
@@ -226,6 +226,8 @@ class Bench:
             images: (N, C, H, W) that an int8 model's scales come from; None takes noise, since a latency does not
                 depend on the values.
         """
+        if self._record.takes_types:
+            model = widely_read(model)
         if not self.quantizer:
             return typed(model, self.settings.precision) if self._record.takes_types else model
         if is_quantized(model):

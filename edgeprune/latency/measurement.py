@@ -12,6 +12,9 @@ from edgeprune.latency.rule import ALONE_LEAST, FASTEST, OTHERS_MAX, WAITING_MAX
 
 _GROUPS = 8
 
+SAMPLES_KEPT = 10_000
+"""Of an inference of some microseconds there are more samples than anyone reads, too many to send over a wire."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -24,7 +27,7 @@ class Measurement:
         spread: half the range between the quarters of those samples, over `median_ms`.
         error: relative standard error of `median_ms`; beside a reference, of the ratio to that one's.
         undisturbed: share of the samples that count: 1 on a quiet device.
-        samples_ms: the samples of the quiet rounds, in order.
+        samples_ms: the samples of the quiet rounds, in order; of more than `SAMPLES_KEPT`, so many at even distances.
         rounds: rounds that were run, busy ones included.
         cpu_ratio: wall time over processor time of the calling thread in the rounds that count. Near 1 for a quiet
             single-threaded call; says little where the call waits for threads of its own.
@@ -163,7 +166,7 @@ def conclude(
         p90_ms=quantiles(samples, (0.9,))[0],
         min_ms=min(samples),
         spread=(high - low) / 2 / median,
-        samples_ms=tuple(samples),
+        samples_ms=tuple(samples[:: math.ceil(len(samples) / SAMPLES_KEPT)]),
         error=uncertainty(used, rule, reference),
         undisturbed=len(near) / len(samples),
         rounds=len(rounds),

@@ -10,7 +10,7 @@ measured before, the staircases are there already, and fewer networks are enough
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -70,15 +70,25 @@ def familiar_share(known: NetworkTable) -> float:
 def lacking_numbers(numbers: Sequence[int], graph: ChannelGraph, known: NetworkTable, seed: int) -> list[int]:
     """Return those of the numbered networks to measure: as many as the table lacks, and none that it has.
 
-    Devices that share the work end it in another order than they began it, so that any may be missing after a kill.
+    Devices that share the work end it in another order than they began it, so that any may be missing after a kill. A
+    table that was measured before `--allow-inexact` freed some groups has nothing but the dense network: in all others
+    these groups are whole too.
     """
     there = [record.widths for record in known.records]
-    early = [number for number in numbers if number <= FREE_NETWORKS]
-    early = [number for number in early if numbered_plan(number, graph, known, seed).widths not in there]
+    free = {number: numbered_plan(number, graph, known, seed).widths for number in numbers if number <= FREE_NETWORKS}
+    if _narrowed(free.values(), known) - _narrowed(there, known):
+        there = [known.dense.widths]
+    early = [number for number, widths in free.items() if widths not in there]
     stepped = [number for number in numbers if number > FREE_NETWORKS]
     missing = max(0, len(numbers) - len(there))
     late = min(len(stepped), max(0, missing - len(early)))
     return [*early[:missing], *stepped[len(stepped) - late :]]
+
+
+def _narrowed(networks: Iterable[Mapping[str, int]], known: NetworkTable) -> set[str]:
+    """Return the groups that are narrower in some of the networks than in the dense one."""
+    whole = known.dense.widths
+    return {name for widths in networks for name, width in widths.items() if width < whole[name]}
 
 
 def numbered_plan(number: int, graph: ChannelGraph, known: NetworkTable, seed: int) -> WidthPlan:

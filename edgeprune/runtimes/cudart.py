@@ -71,7 +71,12 @@ class Cuda:
     def __init__(self, library: Any = None) -> None:
         self._library = load_library() if library is None else library
         for name, arguments in _PROTOTYPES.items():
-            function = getattr(self._library, name)
+            try:
+                function = getattr(self._library, name)
+            except AttributeError:
+                raise MissingError(
+                    f"the CUDA runtime here has no {name}: it is older than 11.4", remedy="install CUDA 11.4 or newer"
+                ) from None
             function.argtypes = list(arguments)
             function.restype = c_char_p if name == "cudaGetErrorString" else c_int
         self._int("cudaGetDeviceCount")

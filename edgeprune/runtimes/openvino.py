@@ -238,8 +238,16 @@ def _read_back(core: Any, compiled: Any, kinds: Sequence[str]) -> dict[str, str]
         "pinning": str(compiled.get_property("ENABLE_CPU_PINNING")),
         "device": ",".join(compiled.get_property("EXECUTION_DEVICES")),
         "device_name": str(core.get_property(_DEVICE, "FULL_DEVICE_NAME")),
-        "runtime_requirements": str(compiled.get_property("RUNTIME_REQUIREMENTS")),
+        **_requirements(compiled),
     }
+
+
+def _requirements(compiled: Any) -> dict[str, str]:
+    """Return what a compiled model asks of the runtime that loads it; nothing where OpenVINO is too old to tell."""
+    try:
+        return {"runtime_requirements": str(compiled.get_property("RUNTIME_REQUIREMENTS"))}
+    except RuntimeError:
+        return {}
 
 
 def _refuse_other(found: Mapping[str, str], settings: SessionSettings, capabilities: Sequence[str]) -> None:

@@ -168,11 +168,23 @@ def perform(call: Mapping[str, Any]) -> Json:
         module, _, name = str(call["function"]).partition(":")
         function = getattr(importlib.import_module(module), name)
         paths = {name: Path(path) for name, path in call["paths"].items()}
-        result = {"result": function(call["arguments"], paths, Path(call["out"]))}
+        out = Path(call["out"])
+        with _temporary_files_in(out.parent):
+            result = {"result": function(call["arguments"], paths, out)}
         json.dumps(result)
         return result
     except Exception as error:
         return _told(error)
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Have temporary files made in the call's own folder: the agent removes that also where this process is killed."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _serve_one(stream: Stream, child: Child, cache: Optional[Cache]) -> None:
@@ -182,7 +194,9 @@ def _serve_one(stream: Stream, child: Child, cache: Optional[Cache]) -> None:
             with _work(cache) as folder:
                 stream.send(*_called(stream, request, sizes, child, cache, folder))
         else:
-            stream.send({"result": _kept(stream, request, sizes, cache)})
+            result = _kept(stream, request, sizes, cache)
+            stream.skip()  # another agent may have been faster to store what came
+            stream.send({"result": result})
     except (OSError, EdgePruneError) as error:
         stream.skip()
         stream.send(_told(error))

@@ -68,6 +68,8 @@ CASES: dict[str, tuple[Callable[[Tensor], Tensor], dict[str, int]]] = {
     "constant pad": (lambda x: functional.pad(x, (1, 2, 1, 2)), EIGHT),
     "roll positions": (lambda x: torch.roll(x, (1, 2), (2, 3)), EIGHT),
     "flip positions": (lambda x: x.flip(2), EIGHT),
+    "flip channels": (lambda x: x.flip(1), EIGHT),
+    "flip channels of halves": (lambda x: x.view(1, 2, -1, 8, 8).flip((1, 2)).flatten(1, 2), {"first": 8}),
     "softmax over positions": (lambda x: x.softmax(3), EIGHT),
     "cumsum over positions": (lambda x: x.cumsum(2), EIGHT),
     "sum over positions": (lambda x: x.sum((2, 3)), EIGHT),

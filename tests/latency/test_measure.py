@@ -287,6 +287,13 @@ def test_a_call_that_raises_is_not_hidden() -> None:
         measure({"broken": broken}, Rule())
 
 
+def test_of_very_many_samples_some_are_kept_at_even_distances() -> None:
+    many = [1.0 + at / 1e6 for at in range(25_000)]
+    found = conclude([at_pace(*((sample, 7.0) for sample in many))], [True], replace(RULE, rounds=1))
+    assert found.samples_ms == tuple(many[::3]), "the least that leaves no more than 10,000"
+    assert found.median_ms == pytest.approx(1.0 + 12_499.5 / 1e6)
+
+
 def test_the_sentence_holds_every_number_of_the_rule() -> None:
     sentence = Rule(1.5, 0.04, 6, 0.2, 7, 0.012, 35, 1.15, 13, 0.09, 0.17).sentence()
     for part in (

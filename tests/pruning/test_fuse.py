@@ -137,6 +137,12 @@ def test_the_function_stays(name: str) -> None:
     )
 
 
+def test_the_norm_of_tokens_is_not_that_of_features() -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)).eval()
+    assert trace(model, torch.zeros(1, 6)).foldable == (("0", "1"),)
+    assert trace(model, torch.zeros(1, 6, 6)).foldable == (), "6 tokens of 6 features"
+
+
 @settings(max_examples=25, deadline=None)
 @given(groups=st.integers(1, 3), inputs=st.integers(1, 3), outputs=st.integers(1, 3), transposed=st.booleans())
 def test_any_grouping(groups: int, inputs: int, outputs: int, transposed: bool) -> None:

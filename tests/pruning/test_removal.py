@@ -45,6 +45,21 @@ class InPlace(nn.Module):
         return self.head(out.relu().mean((2, 3)))
 
 
+class Framed(nn.Module):
+    """What two layers give is written into a larger tensor of zeros, which the head reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(3, 4, 1)
+        self.two = nn.Conv2d(4, 6, 1)
+        self.head = nn.Conv2d(6, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        framed = torch.zeros(1, 6, 10, 10)
+        framed[:, :, 1:9, 1:9] = self.two(self.one(x).relu())
+        return self.head(framed)
+
+
 class Parallel(nn.Module):
     """Two branches and no shortcut: either may go, both may not."""
 
@@ -75,6 +90,11 @@ def test_the_only_path_stays():
 
 def test_one_of_two_branches_stays():
     assert removable(Parallel()) == ["left.0"]
+
+
+def test_what_is_written_into_a_tensor_is_all_that_it_holds() -> None:
+    assert "one" in trace(Framed(), PIXELS).groups
+    assert removable(Framed()) == []
 
 
 def test_a_concatenated_branch_stays():

@@ -83,6 +83,11 @@ def test_without_a_gpu_there_is_nothing_to_start(gpu: Gpu, status: int) -> None:
         Cuda(gpu.library())
 
 
+def test_a_library_that_is_too_old_is_said_to_be() -> None:
+    with pytest.raises(MissingError, match=r"no cuda.* older than 11\.4"):
+        Cuda(object())
+
+
 def test_without_a_library_it_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cudart, "_candidates", lambda: iter(["/nowhere/libcudart.so.12"]))
     with pytest.raises(MissingError, match="libcudart") as caught:

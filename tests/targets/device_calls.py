@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,6 +57,11 @@ def print_a_lot(arguments: dict[str, Any], files: Mapping[str, Path], out: Path)
     os.write(1, b"noise from C\n")
     subprocess.run([sys.executable, "-c", "print('noise from a child')"], check=True)
     return {}
+
+
+def scratch(arguments: dict[str, Any], files: Mapping[str, Path], out: Path) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        return {"folder": folder}
 
 
 def refuse(arguments: dict[str, Any], files: Mapping[str, Path], out: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -93,6 +94,14 @@ def test_a_reader_that_takes_nothing_is_given_up_on() -> None:
 def test_a_function_is_called_by_name(tmp_path: Path) -> None:
     call = {"function": f"{CALLS}:echo", "arguments": {"a": 1}, "paths": {}, "out": str(tmp_path)}
     assert perform(call)["result"]["arguments"] == {"a": 1}
+
+
+def test_temporary_files_of_a_call_lie_in_its_own_folder(tmp_path: Path) -> None:
+    (out := tmp_path / "out").mkdir()
+    call = {"function": f"{CALLS}:scratch", "arguments": {}, "paths": {}, "out": str(out)}
+    usual = tempfile.gettempdir()
+    assert Path(perform(call)["result"]["folder"]).parent == tmp_path
+    assert tempfile.gettempdir() == usual
 
 
 def test_an_error_says_what_it_was(tmp_path: Path) -> None:
