@@ -81,7 +81,7 @@ def _is_made(folder: Path) -> bool:
 
 
 def _check_function(text: str) -> None:
-    path = Path(text if text.endswith(".py") else text.rpartition(":")[0])
+    path = usercode.path_of(text)
     if not path.is_file():
         raise InputError(f"{path} does not exist", remedy="check the path in FILE.py:FUNCTION")
     if path == Path(text):

@@ -48,6 +48,15 @@ def json_text(content: Mapping[str, Any]) -> str:
     return json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False)
 
 
+def schema_of(path: PathLike) -> str:
+    """Return the schema of an object that `write_json` wrote; empty where the file is another one, or not there."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(content.get("schema", "")) if isinstance(content, dict) else ""
+
+
 def read_json(path: PathLike, schema: str) -> dict[str, Any]:
     """Read an object that `write_json` wrote with the same `schema`.
 

@@ -14,6 +14,7 @@ from edgeprune.report.differences import Difference, changed_inputs, differences
 from edgeprune.report.documents import diff_document
 from edgeprune.report.facts import Facts, read_facts
 from edgeprune.request import input_digests, job_of
+from edgeprune.usercode import is_function_name, path_of
 
 _CODES = {"input": InputError.exit_code, "setting": InputError.exit_code, "fingerprint": TableError.exit_code}
 
@@ -37,6 +38,7 @@ def replay(bundle: Path, out: Path | None = None, progress: Progress = SILENT) -
     with tempfile.TemporaryDirectory(prefix="edgeprune-replay-") as scratch:
         made = out or Path(scratch) / "bundle"
         job = job_of(before.manifest, made)
+        _refuse_code_within(bundle, (job.model, job.data))
         changed = changed_inputs(before, input_digests(job))
         _refuse_gone(changed)
         for one in changed:
@@ -45,6 +47,16 @@ def replay(bundle: Path, out: Path | None = None, progress: Progress = SILENT) -
         after = read_facts(made)
         found = differences(before, after)
         return Result(diff_document("replay", bundle, out, found, before, after), _code(found, before, result))
+
+
+def _refuse_code_within(bundle: Path, named: Sequence[str | None]) -> None:
+    """Refuse to run code that came with the bundle: whoever made the bundle would choose what runs here."""
+    for text in named:
+        if text and is_function_name(text) and path_of(text).resolve().is_relative_to(bundle.resolve()):
+            raise InputError(
+                f"{text}, which the bundle was made from, lies in the bundle, and what comes with a bundle is not run",
+                remedy="run this in the folder in which the export ran",
+            )
 
 
 def _refuse_gone(changed: Sequence[Difference]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeprune.artifacts.contents import file_digest
+from edgeprune.artifacts.contents import file_digest, is_bundle, manifest_digest
 from edgeprune.artifacts.workspace import MADE
 from edgeprune.errors import InputError
 from edgeprune.job import Job
@@ -90,7 +90,7 @@ def input_digests(job: Job) -> dict[str, str]:
         found = Path(file if function.isidentifier() and file else named)
         for path in [found / name for name in MADE] if found.is_dir() else [found]:
             if path.is_file():
-                digests[str(path)] = file_digest(path)
+                digests[str(path)] = manifest_digest(found) if is_bundle(found) else file_digest(path)
     return digests
 
 

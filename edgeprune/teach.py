@@ -99,6 +99,11 @@ def _start(job: TrainJob, subject: Subject) -> tuple[Network, bool]:
         raise InputError(
             f"{job.model} was trained by lapp already", remedy="start from the network that it was made from"
         )
+    if job.method == "lapp" and subject.cuts:
+        raise InputError(
+            f"{job.model} was cut already, and lapp cuts whole networks",
+            remedy="start from the network that it was made from, or train it with --method rni",
+        )
     start = job.start or ("trained" if subject.trained else "scratch")
     if start == "trained":
         return subject.model, True

@@ -20,6 +20,12 @@ def is_function_name(text: str) -> bool:
     return text.endswith(".py") or ".py:" in text
 
 
+def path_of(text: str) -> Path:
+    """Return the file of FILE.py:FUNCTION, or of FILE.py alone."""
+    name = text.rpartition(":")[0]
+    return Path(name if name.endswith(".py") else text)
+
+
 def call_function(text: str) -> Any:
     """Execute FILE.py, call its FUNCTION without arguments and return what it returns.
 
@@ -28,8 +34,7 @@ def call_function(text: str) -> Any:
     Raises:
         InputError: no such file or function, or the code raised (with its file, line and exception).
     """
-    name, _, function = text.rpartition(":")
-    path = Path(name if name.endswith(".py") else text)
+    path, function = path_of(text), text.rpartition(":")[2]
     if not path.is_file():
         raise InputError(f"{path} does not exist", remedy="check the path in FILE.py:FUNCTION")
     if path == Path(text):

@@ -39,7 +39,7 @@ def test_jobs_that_may_be_right(changed: dict[str, Any], tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").touch()
     (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "manifest.json").touch()
+    (tmp_path / "old" / "manifest.json").write_text('{"schema": "edgeprune.manifest/1"}')
     (tmp_path / "empty").mkdir()
     write_json(tmp_path / ".old.partial" / "job.json", "edgeprune.job/1", {})  # a run that was stopped
     assert replace(JOB, **changed).checked()

@@ -83,6 +83,17 @@ def test_a_file_that_is_gone_is_told_before_anything_runs(device: SimulatedBench
     assert not device.built
 
 
+def test_code_that_came_with_a_bundle_is_not_run(device: SimulatedBench) -> None:
+    ran = Path("60") / "net.py"
+    ran.write_text("raise SystemExit('it was run')\n")
+    manifest = json.loads((Path("60") / "manifest.json").read_text())
+    del manifest["schema"], manifest["files"]
+    manifest["job"]["model"] = "60/net.py:make"
+    write_manifest(Path("60"), manifest)
+    with pytest.raises(InputError, match="lies in the bundle"):
+        replay(Path("60"))
+
+
 @pytest.mark.parametrize(
     ("first", "second", "kinds", "code"),
     [

@@ -242,6 +242,14 @@ def test_lapp_is_not_done_twice(tmp_path: Path, network: str) -> None:
         pipeline.train(job(tmp_path, network, "lapp", macs=0.5, weights=weights, out=tmp_path / "second"))
 
 
+def test_lapp_cuts_whole_networks_alone(tmp_path: Path, network: str) -> None:
+    """What it kept could not be told of a network that was cut before, and the training would be lost."""
+    pipeline.train(job(tmp_path, network, "none", epochs=1))
+    exported(tmp_path, network)
+    with pytest.raises(InputError, match="was cut already"):
+        pipeline.train(job(tmp_path, network, "lapp", macs=0.5, weights=tmp_path / "bundle", out=tmp_path / "second"))
+
+
 def test_a_changed_checkpoint_is_refused(tmp_path: Path, network: str) -> None:
     pipeline.train(job(tmp_path, network, "none", epochs=1))
     with open(tmp_path / "checkpoint" / "model.safetensors", "ab") as stream:

@@ -12,5 +12,7 @@ from bootstrap import call, ready
 EXPORT = ("export", "demo", "--target", "openvino", "--latency", "60%", "--out", "runs/demo")
 
 if __name__ == "__main__":
-    replacing = [] if "--resume" in sys.argv else ["--force"]
-    sys.exit(call(ready("demo"), "-m", "edgeprune", *EXPORT, *replacing, *sys.argv[1:]))
+    given = sys.argv[1:]
+    elsewhere = any(one == "--out" or one.startswith("--out=") for one in given)
+    replacing = [] if elsewhere or "--resume" in given else ["--force"]
+    sys.exit(call(ready("demo"), "-m", "edgeprune", *EXPORT, *replacing, *given))

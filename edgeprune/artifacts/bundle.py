@@ -95,13 +95,14 @@ def load(bundle: str | Path, model: nn.Module) -> nn.Module:
         InputError: neither of the two, or of another network.
     """
     folder = Path(bundle)
-    structure = read_structure(folder)
-    small = cut(model if structure is None else rebuild(model, structure), read_cuts(folder))
+    structure, cuts = read_structure(folder), read_cuts(folder)
     try:
+        small = cut(model if structure is None else rebuild(model, structure), cuts)
         load_model(small, str(folder / "model.safetensors"))
-    except (RuntimeError, SafetensorError, FileNotFoundError) as error:
+    except (AttributeError, AssertionError, RuntimeError, SafetensorError, FileNotFoundError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"the weights in {folder} do not fit {type(model).__name__}: {str(error).splitlines()[0]}",
+            f"the weights in {folder} do not fit {type(model).__name__}: {said}",
             remedy="give the network that the bundle was made from",
         ) from error
     return small

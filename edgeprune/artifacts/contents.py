@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -89,6 +90,13 @@ def read_samples(path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
         names = sorted(stored.files)
         inputs = [stored[name] for name in names if name.startswith("input_")]
         return inputs, [stored[name] for name in names if name.startswith("output_")]
+
+
+def manifest_digest(folder: Path) -> str:
+    """Return the SHA-256 of what a bundle's manifest says of all but its page, which may be drawn anew."""
+    manifest = read_json(folder / "manifest.json", MANIFEST)
+    manifest["files"].pop(PAGE, None)
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:

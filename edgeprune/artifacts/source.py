@@ -128,7 +128,7 @@ def load_source(
         raise InputError(
             f"{text} returned {type(found.model).__name__}, not a torch.nn.Module", remedy="return the network"
         )
-    shape = input_shape or found.input_shape or (parse_shape(made["input"]) if made else images)
+    shape = input_shape or (parse_shape(made["input"]) if made else found.input_shape or images)
     if shape is None:
         raise InputError(f"the input shape of {text} is not known", remedy="give it, like --input 1x3x224x224")
     if weights is not None and not made:
@@ -136,9 +136,21 @@ def load_source(
     model = found.model.cpu().eval()
     inputs: tuple[Any, ...] = (_random_input(shape, seed),)
     tried(text, model, inputs)
+    cuts, structure = (
+        (bundles.read_cuts(weights), bundles.read_structure(weights)) if weights and made else (Cuts(), None)
+    )
+    in_part = made.get("submodule", "") == submodule
+    if weights is not None and made and not in_part:
+        _refuse_part(weights, submodule, of=made["submodule"], whole=not cuts and structure is None)
+        model = bundles.load(weights, model).eval()
+        importances = {
+            name.removeprefix(f"{submodule}."): one
+            for name, one in importances.items()
+            if name.startswith(f"{submodule}.")
+        }
     if submodule:
         model, inputs = part_of(model, submodule, inputs)
-    if weights is not None and made:
+    if weights is not None and made and in_part:
         model = bundles.load(weights, model).eval()
     digest = hashlib.sha256(f"{state_digest(model)}\n{model}\n".encode() + found.code)
     for tensor, learned in importances.items():
@@ -146,8 +158,8 @@ def load_source(
     return Source(
         name=f"{found.name}.{submodule}" if submodule else found.name,
         origin=origin,
-        cuts=bundles.read_cuts(weights) if weights is not None and made else Cuts(),
-        structure=bundles.read_structure(weights) if weights is not None and made else None,
+        cuts=cuts,
+        structure=structure,
         importances=importances,
         trained=found.trained if weights is None else True,
         model=model,
@@ -174,6 +186,21 @@ def part_of(model: nn.Module, name: str, inputs: tuple[Any, ...]) -> tuple[nn.Mo
             f"{name} is not called with tensors alone", remedy="choose a part that takes tensors, by position"
         )
     return part, tuple(one.clone() for one in captured)
+
+
+def _refuse_part(folder: Path, part: str, *, of: str, whole: bool) -> None:
+    """Refuse to take a part of what a bundle or a checkpoint holds, unless that is a network as it was built.
+
+    Raises:
+        InputError: it is of another part, or its channels were cut.
+    """
+    if of:
+        raise InputError(f"{folder} holds {of} alone, not {part}", remedy="leave out --submodule")
+    if not whole:
+        raise InputError(
+            f"{folder} holds a network whose channels were cut, of which no part can be taken",
+            remedy="leave out --submodule, or start from weights of the network before it was cut",
+        )
 
 
 def _made(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -145,11 +145,14 @@ def python_subject(
         )
     model, inputs = taken(model, example_inputs)
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
-    first = next((one for one in inputs if isinstance(one, torch.Tensor)), None)
-    if first is None or not first.ndim or first.shape[0] != 1:
-        shape = tuple(first.shape) if first is not None else type(example_inputs).__name__
-        raise InputError(f"the example input is {shape}, not one sample", remedy="latency is that of batch size 1")
-    shape = tuple(first.shape)
+    for one in inputs:
+        if not isinstance(one, torch.Tensor) or not one.ndim or one.shape[0] != 1:
+            seen = tuple(one.shape) if isinstance(one, torch.Tensor) else type(one).__name__
+            raise InputError(
+                f"an example input is {seen}, not a tensor of one sample",
+                remedy="give a tensor, or a tuple of tensors, of batch size 1: latency is that of one sample",
+            )
+    shape = tuple(inputs[0].shape) if inputs else ()
     images = load_data(data, mean=mean, std=std, input_shape=shape, seed=seed) if isinstance(data, str) else data
     _check_classes(type(model).__name__, model, inputs, images)
     name = f"{type(model).__name__}.{submodule}" if submodule else type(model).__name__

@@ -14,13 +14,18 @@ from types import TracebackType
 from typing import Any
 
 from edgeprune.errors import BudgetError, InputError, NumericsError, OverBudgetError
-from edgeprune.records import read_json, write_json
+from edgeprune.records import read_json, schema_of, write_json
 
 JOB = "edgeprune.job/1"
 STEP = "edgeprune.step/1"
 
 MADE = ("manifest.json", "training.json")
 """By either of these files a folder is known that `export` or `train` wrote."""
+
+
+def is_made(folder: Path) -> bool:
+    """Whether `export` or `train` wrote a folder: by what the files say, since others have a manifest.json too."""
+    return any(schema_of(folder / name).startswith("edgeprune.") for name in MADE)
 
 
 class Workspace:
@@ -109,6 +114,12 @@ class Workspace:
         Raises:
             InputError: it holds something.
         """
+        begun = [path for path in cls.folder_of(out).glob("*") if path.name != "job.json"]
+        if cls.is_started(out) and begun and not resume and not force:
+            raise InputError(
+                f"an interrupted run is left in {cls.folder_of(out)}",
+                remedy="--resume goes on with it, --force starts again",
+            )
         if not out.exists() or not any(out.iterdir()):
             return
         if not force and not (resume and cls.is_started(out)):
@@ -117,7 +128,7 @@ class Workspace:
                 f"output folder {out} exists already" + (", and no run of it is left to resume" if resume else ""),
                 remedy=ways if resume else f"--resume continues an interrupted run, {ways}",
             )
-        if not any((out / name).is_file() for name in MADE):
+        if not is_made(out):
             raise InputError(
                 f"{out} holds something that is neither a bundle nor a checkpoint",
                 remedy="name another folder with --out",

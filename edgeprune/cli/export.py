@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from edgeprune.artifacts.workspace import Workspace
-from edgeprune.cli.options import PRECISION_OR_AUTO, RESUME, PlanOptions, announce, flag, value, without, yielding
+from edgeprune.cli.options import (
+    PRECISION_OR_AUTO,
+    RESUME,
+    PlanOptions,
+    announce,
+    brought,
+    flag,
+    value,
+    without,
+    yielding,
+)
 from edgeprune.cli.output import finish, running
 from edgeprune.errors import InputError
 from edgeprune.job import Job, default_out
@@ -48,8 +58,10 @@ class ExportOptions(PlanOptions):
         )
 
     def used(self, from_file: Set[str]) -> Self:
-        """Return these options as if the file's --resume or --force were not there where the other one was typed."""
-        return without(self, yielding(self, from_file, "resume", "force"))
+        """Return these options without a file's --resume or --force where the other one was typed, and without its
+        weights where MODEL has its own.
+        """
+        return without(self, yielding(self, from_file, "resume", "force") | brought(self, from_file))
 
     def resumable(self) -> bool:
         """Whether --resume goes on: without --force a bundle is in its way until a run has begun."""

@@ -103,6 +103,12 @@ def autos(options: Common, from_file: Set[str]) -> set[str]:
     return {"precision"} & from_file if getattr(options, "precision", None) == AUTO else set()
 
 
+def brought(options: Common, from_file: Set[str]) -> set[str]:
+    """Return the file's `weights` where MODEL brings its own: the demo, and a folder that export or train wrote."""
+    model = getattr(options, "model", None)
+    return {"weights"} & from_file if model and (model == "demo" or Path(model).is_dir()) else set()
+
+
 def yielding(options: Common, from_file: Set[str], one: str, other: str) -> set[str]:
     """Return which of two fields that exclude each other gives way: the file's, where the other one was typed."""
     found = {one, other} & from_file

@@ -6,7 +6,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Annotated, Self
 
-from edgeprune.cli.options import PlanOptions, announce, autos, value, without
+from edgeprune.cli.options import PlanOptions, announce, autos, brought, value, without
 from edgeprune.cli.output import finish, running
 from edgeprune.units import parse_latencies
 
@@ -18,8 +18,8 @@ class LadderOptions(PlanOptions):
     explain: Annotated[str | None, value("MODULE", "Say why this module is as wide as it is.")] = None
 
     def used(self, from_file: Set[str]) -> Self:
-        """Return these options without a file's `precision = "auto"`."""
-        return without(self, autos(self, from_file))
+        """Return these options without a file's `precision = "auto"`, and weights that MODEL has of its own."""
+        return without(self, autos(self, from_file) | brought(self, from_file))
 
 
 def plan(options: LadderOptions) -> int:

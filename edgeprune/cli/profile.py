@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 import typer
 
-from edgeprune.cli.options import NetworkOptions, autos, flag, value, without
+from edgeprune.cli.options import NetworkOptions, autos, brought, flag, value, without
 from edgeprune.cli.output import finish, running
 from edgeprune.errors import InputError
 from edgeprune.targets.target import find_target
@@ -32,9 +32,12 @@ class ProfileOptions(NetworkOptions):
     ] = None
 
     def used(self, from_file: Set[str]) -> Self:
-        """Return these options without a file's `explain` where no table is shown, and its `precision = "auto"`."""
+        """Return these options without a file's `explain` where no table is shown, and its `precision = "auto"`, and
+        weights that MODEL has of its own.
+        """
         shown = not (self.check or self.export_to is not None or self.import_from is not None)
-        return without(self, autos(self, from_file) | (set() if shown else from_file & {"explain"}))
+        left = autos(self, from_file) | brought(self, from_file)
+        return without(self, left | (set() if shown else from_file & {"explain"}))
 
 
 def profile(options: ProfileOptions) -> int:

@@ -21,6 +21,7 @@ from edgeprune.cli.options import (
     WEIGHTS,
     Common,
     autos,
+    brought,
     choice,
     flag,
     value,
@@ -124,7 +125,7 @@ class TrainOptions(Common):
         """Return these options without those of a file that the method, or a cost that was typed, has no use for."""
         left = {name for name, methods in ONLY_FOR.items() if self.method not in methods} & from_file
         left |= yielding(self, from_file, "macs", "latency") | yielding(self, from_file, "resume", "force")
-        left |= autos(self, from_file)
+        left |= autos(self, from_file) | brought(self, from_file)
         found = without(self, left)
         return found if found.latency is not None else without(found, from_file & set(FOR_LATENCY))
 

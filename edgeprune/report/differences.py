@@ -77,7 +77,7 @@ def latency_limit(*bundles: Facts) -> float:
 
     That is what sessions differ by, or four times the widest spread in any of the bundles' measurements.
     """
-    timed = [one for facts in bundles for one in facts.evidence.get("measurement", {}).values()]
+    timed = [one for facts in bundles for one in facts.evidence.get("measurement", {}).values() if one]
     return max([REPEATABILITY, *(SPREADS * float(one["spread"]) for one in timed)])
 
 

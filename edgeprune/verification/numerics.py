@@ -19,14 +19,19 @@ ONNX_TOLERANCE = 1e-4
 """The same for the ONNX model on ONNX Runtime in float32."""
 
 
+INCOMPARABLE = 1e30
+"""Stands for the difference of outputs that are no numbers or of another shape: JSON has no infinity."""
+
+
 def largest_difference(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
-    """Return max |found - expected| / max |expected| over all outputs; infinite where a shape or a value is off."""
+    """Return max |found - expected| / max |expected| over all outputs; `INCOMPARABLE` where they can't be compared."""
     worst = 0.0
     if len(found) != len(expected):
-        return float("inf")
+        return INCOMPARABLE
     for one, other in zip(found, expected):
-        if one.shape != other.shape or not np.isfinite(one).all():
-            return float("inf")
+        if one.shape != other.shape or not np.isfinite(one).all() or not np.isfinite(other).all():
+            return INCOMPARABLE
         scale = float(np.abs(other).max(initial=0.0)) or 1.0
-        worst = max(worst, float(np.abs(one.astype(np.float64) - other).max(initial=0.0)) / scale)
+        difference = float(np.abs(one.astype(np.float64) - other).max(initial=0.0)) / scale
+        worst = max(worst, min(difference, INCOMPARABLE))
     return worst

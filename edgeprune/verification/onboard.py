@@ -19,8 +19,8 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 import numpy as np
 
-from edgeprune.artifacts.contents import file_digest, read_manifest, read_samples
-from edgeprune.errors import EdgePruneError, InputError
+from edgeprune.artifacts.contents import file_digest, manifest_digest, read_manifest, read_samples
+from edgeprune.errors import EdgePruneError, InputError, MissingError
 from edgeprune.latency import worker
 from edgeprune.latency.measurement import Measurement
 from edgeprune.latency.rule import FINAL
@@ -55,6 +55,9 @@ def main(bundle: Path, words: Sequence[str]) -> int:
         remedy = "make room or change permissions, or name another file with --out FILE"
         print(f"error: {error}; {remedy}", file=sys.stderr)  # noqa: T201
         return InputError.exit_code
+    except ImportError as error:
+        print(f"error: this Python can't import {error.name}: {error}; see that it is installed whole", file=sys.stderr)  # noqa: T201
+        return MissingError.exit_code
     verdict = verdict_of(checked, manifest)
     print("\n".join(_lines(checked, verdict)))  # noqa: T201
     print(f"Written to {given.out}; take it back with: edgeprune verify BUNDLE --import FILE")  # noqa: T201
@@ -104,7 +107,7 @@ def check(bundle: Path, manifest: Mapping[str, Any]) -> Json:
     }
     return sealed(
         {
-            "manifest": file_digest(bundle / "manifest.json"),
+            "manifest": manifest_digest(bundle),
             "model": file_digest(bundle / "model.onnx"),
             "samples": file_digest(bundle / "samples.npz"),
             "engine": built,
@@ -133,10 +136,15 @@ def read_verdict(path: Path, bundle: Path) -> Json:
     content = read_json(path, VERDICT)
     if sealed(content).get(_DIGEST) != content.get(_DIGEST):
         raise InputError(f"{path} was changed since it was written", remedy="run verify.py on the board again")
-    for name, file in (("manifest", "manifest.json"), ("model", "model.onnx"), ("samples", "samples.npz")):
-        if content[name] != file_digest(bundle / file):
+    own = {
+        "manifest": manifest_digest(bundle),
+        "model": file_digest(bundle / "model.onnx"),
+        "samples": file_digest(bundle / "samples.npz"),
+    }
+    for name, digest in own.items():
+        if content[name] != digest:
             raise InputError(
-                f"{path} is the verdict of another bundle: its {file} differs", remedy="name the bundle that it is of"
+                f"{path} is the verdict of another bundle: its {name} differs", remedy="name the bundle that it is of"
             )
     return content
 

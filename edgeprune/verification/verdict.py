@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Iterator, Mapping, Optional, Tuple
 
 from edgeprune.errors import AccuracyError, MissingError, NumericsError, OverBudgetError, TableError
 from edgeprune.units import format_ms
-from edgeprune.verification.numerics import ONNX_TOLERANCE, QUANTIZED_BOUND, TOLERANCE
+from edgeprune.verification.numerics import INCOMPARABLE, ONNX_TOLERANCE, QUANTIZED_BOUND, TOLERANCE
 
 DROP_WARNED = 0.02
 """Loss of accuracy that is warned about where no floor was given."""
@@ -134,6 +133,9 @@ def _accuracy(
         yield f"accuracy fell by {drop * 100:.1f} points", 0
 
 
+_NO_NUMBERS = "there are outputs that are no numbers, or of another shape"
+
+
 def _differences(numerics: Mapping[str, Optional[float]], precision: str) -> Iterator[Tuple[str, int]]:
     """Yield (reason, exit code) for every difference that is too large.
 
@@ -145,12 +147,14 @@ def _differences(numerics: Mapping[str, Optional[float]], precision: str) -> Ite
         limits["engine_vs_torch"] = TOLERANCE[precision]
     for name, limit in limits.items():
         difference = numerics.get(name)
-        if difference is not None and not difference <= limit:
+        if difference is not None and difference >= INCOMPARABLE:
+            yield f"numerics: {name} can't be compared: {_NO_NUMBERS}; {_REMEDY[name]}", NumericsError.exit_code
+        elif difference is not None and not difference <= limit:
             said = f"numerics: {name} differ by {difference:.2g} of the largest output, {limit:g} is allowed"
             yield f"{said}; {_REMEDY[name]}", NumericsError.exit_code
     difference = numerics.get("engine_vs_torch") if precision == "int8" else None
-    if difference is not None and not math.isfinite(difference):
-        said = "numerics: the engine's outputs are no numbers, or of another shape"
+    if difference is not None and difference >= INCOMPARABLE:
+        said = f"numerics: engine_vs_torch can't be compared: {_NO_NUMBERS}"
         yield f"{said}; {_REMEDY['engine_vs_torch']}", NumericsError.exit_code
     elif difference is not None and difference > QUANTIZED_BOUND:
         said = (

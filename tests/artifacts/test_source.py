@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision import models
 
 from edgeprune.artifacts import checkpoint as checkpoints
 from edgeprune.artifacts.bundle import write_network
@@ -282,6 +283,43 @@ def test_what_was_made_with_a_normalisation_keeps_it(path: Path, tmp_path: Path)
     # (0 / 255 - 0.5) / 0.25
     assert second.data is not None
     assert next(iter(second.data.val_batches(1)))[0].unique().tolist() == [-2.0]
+
+
+def made_of(folder: Path, text: str, model: nn.Module, input_shape: str, submodule: str = "") -> Path:
+    """Write a bundle of a network that was not cut, with no engine."""
+    write_network(folder, model, Cuts(), None)
+    (folder / "model.onnx").write_bytes(b"")
+    source = {"model": text, "submodule": submodule, "input": input_shape, "data": None, "mean": None, "std": None}
+    write_manifest(folder, {"source": source})
+    return folder
+
+
+def test_what_was_made_for_an_input_keeps_it(tmp_path: Path) -> None:
+    """Also where the network's name stands for another one: 1x3x224x224 here."""
+    made = made_of(tmp_path / "made", "torchvision:squeezenet1_1", models.squeezenet1_1(), "1x3x64x64")
+    assert load_source(str(made)).input_shape == (1, 3, 64, 64)
+    assert load_source("torchvision:squeezenet1_1", weights=made).input_shape == (1, 3, 64, 64)
+    assert load_source(str(made), input_shape=(1, 3, 96, 96)).input_shape == (1, 3, 96, 96)
+
+
+def test_a_part_is_taken_of_what_was_made_whole(path: Path, tmp_path: Path) -> None:
+    code = "\ndef deep():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.Conv2d(4, 5, 1)))\n"
+    path.write_text(CODE + code)
+    whole = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.Conv2d(4, 5, 1)))
+    made = made_of(tmp_path / "whole", f"{path}:deep", whole, "1x3x8x8")
+    part = load_source(f"{path}:deep", weights=made, submodule="1")
+    assert torch.equal(part.model.get_parameter("0.weight"), whole.get_parameter("1.0.weight"))
+    of_part = made_of(tmp_path / "part", f"{path}:deep", whole[1], "1x3x8x8", submodule="1")
+    with pytest.raises(InputError, match="holds 1 alone, not 0"):
+        load_source(f"{path}:deep", weights=of_part, submodule="0")
+
+
+@pytest.mark.parametrize(
+    "inputs", [(torch.ones(SHAPE), True), (torch.ones(SHAPE), (torch.ones(1), torch.ones(1))), torch.ones(2, 3, 8, 8)]
+)
+def test_inputs_that_a_bundle_can_t_hold_are_told_at_once(inputs: Any) -> None:
+    with pytest.raises(InputError, match="not a tensor of one sample"):
+        python_subject(nn.Conv2d(3, 4, 1), inputs, None)
 
 
 def test_what_a_function_returns_is_not_normalised_again(tmp_path: Path) -> None:

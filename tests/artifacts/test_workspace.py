@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ from edgeprune.artifacts.workspace import Workspace
 from edgeprune.errors import BudgetError, InputError, MissingError
 
 JOB = {"model": "demo", "lock": ["fc"], "seed": 0}
+
+
+def manifest(what: str) -> str:
+    return json.dumps({"schema": "edgeprune.manifest/1", "what": what})
 
 
 def test_a_step_is_done_once(tmp_path: Path) -> None:
@@ -22,9 +27,21 @@ def test_a_step_is_done_once(tmp_path: Path) -> None:
     assert len(calls) == 1
 
 
-def test_without_resume_a_run_starts_again(tmp_path: Path) -> None:
-    Workspace(tmp_path / "out", JOB).once("step", lambda: {"n": 1})
-    assert Workspace(tmp_path / "out", JOB).once("step", lambda: {"n": 2}) == {"n": 2}
+def test_what_a_run_left_is_gone_on_with_or_replaced_where_that_is_asked_for(tmp_path: Path) -> None:
+    Workspace(tmp_path / "out", JOB)
+    Workspace(tmp_path / "out", JOB).once("step", lambda: {"n": 1})  # of nothing there is nothing to lose
+    with pytest.raises(InputError, match="interrupted run") as caught:
+        Workspace(tmp_path / "out", JOB)
+    assert "--resume" in caught.value.remedy
+    assert Workspace(tmp_path / "out", JOB, resume=True).once("step", lambda: {"n": 2}) == {"n": 1}
+    assert Workspace(tmp_path / "out", JOB, force=True).once("step", lambda: {"n": 2}) == {"n": 2}
+
+
+def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "extension").mkdir()
+    (tmp_path / "extension" / "manifest.json").write_text('{"manifest_version": 3}')
+    with pytest.raises(InputError, match="neither a bundle nor a checkpoint"):
+        Workspace(tmp_path / "extension", JOB, force=True)
 
 
 def test_another_job_cannot_resume(tmp_path: Path) -> None:
@@ -83,7 +100,7 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
 def test_a_forced_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
     """The bundle that it was allowed to replace is still there then."""
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "manifest.json").write_text("old")
+    (tmp_path / "out" / "manifest.json").write_text(manifest("old"))
     Workspace(tmp_path / "out", JOB, force=True).once("step", lambda: {"n": 3})
     work = Workspace(tmp_path / "out", JOB, resume=True)
     assert Workspace.left(tmp_path / "out", "step") == work.once("step", dict) == {"n": 3}
@@ -91,18 +108,21 @@ def test_a_forced_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
     work.path("bundle").mkdir()
     work.finish(work.path("bundle"))
     assert list((tmp_path / "out").iterdir()) == []
-    (tmp_path / "out" / "manifest.json").write_text("new")
+    (tmp_path / "out" / "manifest.json").write_text(manifest("new"))
     with pytest.raises(InputError, match="exists already"):
         Workspace(tmp_path / "out", JOB, resume=True)
 
 
 def test_a_link_is_replaced_and_not_what_it_leads_to(tmp_path: Path) -> None:
     (tmp_path / "first").mkdir()
-    (tmp_path / "first" / "manifest.json").write_text("first")
+    (tmp_path / "first" / "manifest.json").write_text(manifest("first"))
     (tmp_path / "out").symlink_to("first")
     with Workspace(tmp_path / "out", JOB, force=True) as work:
         work.path("bundle").mkdir()
-        (work.path("bundle") / "manifest.json").write_text("second")
+        (work.path("bundle") / "manifest.json").write_text(manifest("second"))
         work.finish(work.path("bundle"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "out"]
-    assert [(tmp_path / name / "manifest.json").read_text() for name in ("first", "out")] == ["first", "second"]
+    assert [(tmp_path / name / "manifest.json").read_text() for name in ("first", "out")] == [
+        manifest("first"),
+        manifest("second"),
+    ]

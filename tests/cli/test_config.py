@@ -86,6 +86,14 @@ def test_a_file_s_option_that_a_verb_has_no_use_for_is_left_out(
     assert shown["shift"] == {"value": 3.0, "origin": "edgeprune.toml"}
 
 
+def test_a_network_with_weights_of_its_own_does_without_the_file_s(pipeline: FakePipeline, tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").touch()
+    (tmp_path / "edgeprune.toml").write_text('weights = "weights.pt"\ntarget = "openvino"\nlatency = "60%"\n')
+    assert run(["export", "demo"]) == 0
+    assert run(["export", "torchvision:resnet18"]) == 0
+    assert [arguments[0].weights for _, arguments in pipeline.calls] == [None, Path("weights.pt")]
+
+
 def test_a_bundle_s_folder_is_not_where_a_page_or_another_bundle_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

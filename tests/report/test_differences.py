@@ -84,6 +84,12 @@ def test_latencies_are_the_same_within_their_spread() -> None:
     assert listed(facts(latency_ms={**usual, "measured": None})) == [("latency", "measured")]
 
 
+def test_bundles_that_no_device_was_there_for_can_be_compared() -> None:
+    unmeasured = facts(latency_ms={**facts().result["latency_ms"], "measured": None, "p90": None})
+    unmeasured.files["evidence.json"]["measurement"] = {"engine": None, "dense": None}
+    assert listed(unmeasured) == [("latency", "measured")]
+
+
 def test_files_that_are_gone_have_no_value() -> None:
     (one,) = changed_inputs(facts(), {"net.py": "11"})
     assert (one.name, one.before, one.after) == ("weights.pt", "22", None)

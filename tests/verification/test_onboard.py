@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 
 from edgeprune import pipeline
-from edgeprune.artifacts.contents import write_manifest, write_samples
+from edgeprune.artifacts.contents import rewrite_page, write_manifest, write_samples
 from edgeprune.artifacts.verifier import write_verifier
 from edgeprune.errors import InputError
 from edgeprune.latency import worker
@@ -23,6 +24,7 @@ from edgeprune.latency.rule import Rule
 from edgeprune.latency.typed import typed
 from edgeprune.targets.clocks import CpuTimes
 from edgeprune.verification import onboard
+from edgeprune.verification.numerics import INCOMPARABLE
 from tests.onnx_models import residual
 from tests.standins.board import Board, install_board
 
@@ -203,8 +205,38 @@ def test_a_verdict_that_was_changed_or_is_of_another_bundle_is_refused(bundle: C
     with pytest.raises(InputError, match="was changed since"):
         onboard.read_verdict(path, folder)
     path.write_text(json.dumps({"schema": content["schema"], **onboard.sealed({**content, "model": "0" * 64})}))
-    with pytest.raises(InputError, match=r"of another bundle: its model\.onnx differs"):
+    with pytest.raises(InputError, match=r"of another bundle: its model differs"):
         onboard.read_verdict(path, folder)
+
+
+def test_outputs_that_are_no_numbers_are_taken_back_as_that(
+    bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = bundle()
+    monkeypatch.setattr(onboard, "_difference", lambda *rest: INCOMPARABLE)
+    assert onboard.main(folder, []) == 7
+    taken = onboard.read_verdict(folder / "verdict.json", folder)
+    assert taken["numerics"] == {"engine_vs_torch": INCOMPARABLE}
+
+
+def test_a_page_that_is_drawn_anew_leaves_verdicts_as_they_are(bundle: Callable[..., Path]) -> None:
+    folder = bundle()
+    onboard.main(folder, [])
+    rewrite_page(folder, b"<p>Drawn anew.</p>")
+    assert onboard.read_verdict(folder / "verdict.json", folder)
+
+
+def test_a_runtime_that_cannot_be_imported_is_one_line(
+    bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = bundle()
+
+    def broken(*given: Any) -> Any:
+        raise ImportError("libnvinfer.so.8: no such file", name="tensorrt")
+
+    monkeypatch.setattr(worker, "describe", broken)
+    assert onboard.main(folder, []) == 3
+    assert capsys.readouterr().err.startswith("error: this Python can't import tensorrt: libnvinfer.so.8")
 
 
 def test_the_modules_come_from_the_bundle_alone(bundle: Callable[..., Path], tmp_path: Path) -> None:
