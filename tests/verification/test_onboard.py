@@ -34,6 +34,7 @@ QUICK = Rule(warmup_s=0.01, steady_tolerance=0.5, samples_min=2, round_s=0.01, r
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onboard, "FINAL", QUICK)
+    monkeypatch.setattr(onboard, "_PATIENCE_S", 0.0)
     monkeypatch.setattr(worker, "_KEPT", {})
     monkeypatch.setattr(CpuTimes, "others_since", lambda self, before: 0.0)  # what else runs here decides nothing
 
@@ -217,6 +218,28 @@ def test_outputs_that_are_no_numbers_are_taken_back_as_that(
     assert onboard.main(folder, []) == 7
     taken = onboard.read_verdict(folder / "verdict.json", folder)
     assert taken["numerics"] == {"engine_vs_torch": INCOMPARABLE}
+
+
+def test_what_passes_is_waited_for_and_what_lasts_is_not(
+    bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onboard, "_PATIENCE_S", 60.0)
+    usual, times = worker.measure, []
+
+    def measure(*given: Any) -> Any:
+        found = usual(*given)
+        times.append(found)
+        busy = {"trusted": len(times) > 2, "reason": "a test made it busy", "lasting": lasting}
+        return {"model": {**found["model"], "measurement": {**found["model"]["measurement"], **busy}}}
+
+    monkeypatch.setattr(worker, "measure", measure)
+    folder, lasting = bundle(), False
+    assert onboard.main(folder, []) == 0
+    assert len(times) == 3
+    times.clear()
+    lasting = True
+    assert onboard.main(folder, ["--force"]) == 8
+    assert len(times) == 1
 
 
 def test_a_page_that_is_drawn_anew_leaves_verdicts_as_they_are(bundle: Callable[..., Path]) -> None:
