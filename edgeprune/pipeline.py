@@ -9,6 +9,10 @@
 7. recover   its accuracy                                   cutting, training.loop
 8. export    ONNX and the engine                            shipping, artifacts.onnx
 9. verify    numerics, accuracy, latency                    shipping, verification
+
+Beside them: `precision` tries the steps in every precision for `--precision auto`, `outlook` says beforehand what is to
+be done, `request` keeps what was asked for, `documents` and `evidence` hold what came of it. `teach` trains, and
+`diagnosis` is the doctor; `replay` does all this again.
 """
 
 from __future__ import annotations
