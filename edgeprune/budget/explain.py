@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from edgeprune.budget.choice import Choice
-from edgeprune.budget.solve import Solution, solve
+from edgeprune.budget.solve import Solution
+from edgeprune.budget.strategies import Latency
 from edgeprune.errors import BudgetError, InputError, nearest
 from edgeprune.graph.channels import ChannelGraph, ChannelGroup
 from edgeprune.latency.predict import NetworkTable
@@ -127,7 +128,7 @@ class _Planned:
             return None
         widths = self.solution.widths
         try:
-            other = solve(self.choice.problem(self.table, without={name: widths[name]}), self.budget_us)
+            other = Latency(self.choice, self.table, without={name: widths[name]}).best(self.budget_us)
         except BudgetError:
             return None
         return {

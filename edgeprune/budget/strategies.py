@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
@@ -33,6 +34,19 @@ _STEPS = 1000
 
 _LOOKS = range(0, _STEPS + 1, _STEPS // 20)
 """The steps that are looked at where each takes a solver's time."""
+
+
+_CORRECTIONS = 6
+"""So often a programme that is off the table is solved at most, ..."""
+
+_FILLED = 0.005
+"""... and no more once the budget is used up to this share, ..."""
+
+_CORRECTING_S = 5.0
+"""... or it took so long."""
+
+_MARGIN = 0.001
+"""So much of the budget is left, for how far it is off changes a little with the plan."""
 
 
 class Search(Protocol):
@@ -70,17 +84,64 @@ def search(choice: Choice, table: NetworkTable, within: Range = OPEN) -> Search:
 
 
 class Latency:
-    """The programme on the latency itself."""
+    """The programme on the latency itself.
 
-    def __init__(self, choice: Choice, table: NetworkTable, within: Range) -> None:
+    It takes the time of a layer behind a concatenation as affine in what comes in, and so is off the table where that
+    is not: by 5 % for DenseNet-121 on ONNX Runtime. By how much it is off near its solution is seen there, and the
+    programme's budget moved by that, until the table's own prediction fills the budget.
+
+    Args:
+        choice: what may be chosen.
+        table: what the layers cost.
+        within: bounds on the widths.
+        without: group -> a width that it is not to have.
+    """
+
+    def __init__(
+        self, choice: Choice, table: NetworkTable, within: Range = OPEN, *, without: Mapping[str, int] | None = None
+    ) -> None:
         self.limits = choice.limits
-        self.problem = choice.problem(table, within)
+        self.table = table
+        self.problem = choice.problem(table, within, without=without)
 
     def best(self, budget_us: float) -> Solution:
-        return solve(self.problem, budget_us)
+        started = time.perf_counter()
+        best: Solution | None = None
+        off_us = 0.0
+        for _ in range(_CORRECTIONS):
+            found = self._solved(budget_us + off_us, told=best is None)
+            if found is None:
+                break
+            exact = self._exact(found)
+            if exact.cost_us <= budget_us and (best is None or exact.value > best.value):
+                best = exact
+            off_us, before_us = found.cost_us - exact.cost_us - _MARGIN * budget_us, off_us
+            settled = abs(off_us - before_us) <= 2 * _MARGIN * budget_us
+            late = time.perf_counter() > started + _CORRECTING_S
+            if best is not None and (settled or late or best.cost_us >= (1 - _FILLED) * budget_us):
+                break
+        if best is None:
+            raise unreachable(budget_us, self.fastest().cost_us, self.limits)
+        return replace(best, seconds=time.perf_counter() - started)
 
     def fastest(self) -> Solution:
-        return floor(self.problem)
+        return self._exact(floor(self.problem))
+
+    def _solved(self, budget_us: float, *, told: bool) -> Solution | None:
+        """Return the programme's plan for its own budget; its fastest one where that is over it."""
+        try:
+            return solve(self.problem, budget_us)
+        except BudgetError:
+            if not told:
+                return None
+            fastest = floor(self.problem)
+            if fastest.cost_us <= budget_us:  # there is one, but the solver found none in its time
+                raise
+            return fastest
+
+    def _exact(self, found: Solution) -> Solution:
+        """Return a plan with its time by the table."""
+        return replace(found, cost_us=self.table.predict(found.widths).ms * 1000)
 
 
 class _Family(ABC):

@@ -129,7 +129,7 @@ def _measured(arguments: Json, model: Mapping[str, Path], folder: Path) -> Json:
     """Time the engine; again where something disturbed that may pass, for as long as `_PATIENCE_S`."""
     until = time.monotonic() + _PATIENCE_S
     while True:
-        found = worker.measure(arguments, model, folder)["model"]
+        found: Json = worker.measure(arguments, model, folder)["model"]
         measured = Measurement.from_json(found["measurement"])
         if measured.trusted or measured.lasting or time.monotonic() >= until:
             return found

@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from edgeprune.artifacts.blueprint import Blueprint
+from edgeprune.budget import strategies
 from edgeprune.budget.choice import Choice, Range
-from edgeprune.budget.strategies import STRATEGIES, Flops, search
+from edgeprune.budget.solve import Solution
+from edgeprune.budget.strategies import STRATEGIES, Flops, Latency, search
 from edgeprune.budget.values import values_from_scores
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.graph.trace import trace
@@ -49,6 +53,26 @@ def test_each_lands_on_the_budget_and_none_is_worth_more_than_ours(
     assert found.value == pytest.approx(choice.value(found.widths))
     ours = search(choice, table).best(budget_us)
     assert found.value <= ours.value + 0.02, "but for widths that are no candidates of the programme"
+
+
+@pytest.mark.parametrize(("off", "least", "times"), [(1.0, 100.0, 1), (0.9, 99.5, 3), (1.1, 98.8, 3)])
+def test_a_programme_that_is_off_the_table_is_solved_for_what_fills_the_budget_by_the_table(
+    monkeypatch: pytest.MonkeyPatch, off: float, least: float, times: int
+) -> None:
+    """The programme fills whatever it is given, and by the table its plans take `off` times as long."""
+    given = []
+
+    def solved(problem: Any, budget_us: float) -> Solution:
+        given.append(budget_us)
+        return Solution({"group": round(1e6 * budget_us)}, budget_us, budget_us, 0.0, 0.0)
+
+    monkeypatch.setattr(strategies, "solve", solved)
+    choice: Any = SimpleNamespace(limits={}, problem=lambda *rest, **more: None)
+    table: Any = SimpleNamespace(predict=lambda widths: SimpleNamespace(ms=off * widths["group"] / 1e9))
+    found = Latency(choice, table).best(100.0)
+    assert least <= found.cost_us <= 100.0
+    assert found.cost_us == pytest.approx(off * found.value)
+    assert len(given) == times
 
 
 def test_uniform_keeps_the_same_share_of_every_group(table: NetworkTable, choice: Choice) -> None:
