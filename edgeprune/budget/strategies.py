@@ -39,7 +39,7 @@ _LOOKS = range(0, _STEPS + 1, _STEPS // 20)
 _CORRECTIONS = 6
 """So often a programme that is off the table is solved at most, ..."""
 
-_FILLED = 0.005
+_FILLED = 0.01
 """... and no more once the budget is used up to this share, ..."""
 
 _CORRECTING_S = 5.0
