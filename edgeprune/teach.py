@@ -34,6 +34,7 @@ from edgeprune.shipping import versions
 from edgeprune.tracing import subject_of
 from edgeprune.training.lapp import Lapp, Settings
 from edgeprune.training.lapp_network import with_bypasses
+from edgeprune.training.learner import check_trainable
 from edgeprune.training.loop import Recipe, Trained, evaluate, fit
 from edgeprune.training.methods import Method, Plain, Rni, Slimming
 from edgeprune.training.processes import count, is_first, wait_for_all
@@ -62,6 +63,7 @@ def teach(job: TrainJob, progress: Progress = SILENT) -> dict[str, Any]:
     data = subject.data
     if data is None:
         raise InputError(f"{job.model} comes without data, and --data was not given", remedy="name them with --data")
+    check_trainable(subject.name, subject.model, subject.example_inputs)
     recipe = _recipe(job, trained_start)
     checkpoint = Workspace.folder_of(job.out) / "training.ckpt"
     with _workspace(job, subject) as work:

@@ -21,6 +21,7 @@ from edgeprune.latency.store import TableStore
 from edgeprune.progress import Progress
 from edgeprune.pruning.verify import verified
 from edgeprune.scoring import scored_by
+from edgeprune.training.learner import check_trainable
 from edgeprune.trainjob import TrainJob
 
 
@@ -106,12 +107,16 @@ def _check_images(job: Job, bench: Bench, subject: Subject) -> None:
 
 
 def _check_use_of_images(job: Job, subject: Subject) -> None:
-    """Refuse what would do nothing without data.
+    """Refuse what would do nothing without data, and a network that can't be trained on them.
 
     Raises:
-        InputError: it was asked for, and there are none.
+        InputError: with what was asked for, or with what the network gives while it trains.
     """
-    if subject.data is not None or job.latency is None:
+    if subject.data is not None:
+        if job.latency is not None and not job.dry_run and job.epochs != 0:
+            check_trainable(subject.name, subject.model, subject.example_inputs)
+        return
+    if job.latency is None:
         return
     for name, given in {"--max-drop": job.max_drop is not None, "--epochs": bool(job.epochs)}.items():
         if given:

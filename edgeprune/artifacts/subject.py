@@ -149,7 +149,7 @@ def python_subject(
         if not isinstance(one, torch.Tensor) or not one.ndim or one.shape[0] != 1:
             seen = tuple(one.shape) if isinstance(one, torch.Tensor) else type(one).__name__
             raise InputError(
-                f"an example input is {seen}, not a tensor of one sample",
+                f"an example input is {seen}, not one sample as a tensor",
                 remedy="give a tensor, or a tuple of tensors, of batch size 1: latency is that of one sample",
             )
     shape = tuple(inputs[0].shape) if inputs else ()

@@ -179,7 +179,12 @@ def _bn_scale(model: nn.Module, graph: ChannelGraph, given: Given) -> Scores:
     norms = [name for name, module in model.named_modules(remove_duplicate=False) if isinstance(module, _BatchNorm)]
     scales = {f"{name}.weight" for name in norms}
     sizes = {name: size for name, size in _entries(model, torch.abs).items() if name in scales}
-    return {group.name: _summed(group, sizes) for group in graph}
+    found = {group.name: _summed(group, sizes) for group in graph}
+    known = [one for one in found.values() if one.any()]
+    if not known:
+        raise InputError("no BatchNorm scales the channels that can be cut", remedy="use another --criterion")
+    usual = float(np.median(np.concatenate(known)))  # of a group without a BatchNorm nothing else is known
+    return {name: one if one.any() else np.full_like(one, usual) for name, one in found.items()}
 
 
 def _obs(model: nn.Module, graph: ChannelGraph, given: Given) -> Scores:

@@ -25,9 +25,22 @@ WIDEST = 8192
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
+_FORWARDS = {kind: kind.forward for kind in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)}
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Say whether a linear layer or a convolution computes what its class in torch does, with a weight of its own.
+
+    Subclasses may pad by themselves (timm's Conv2dSame) or make another weight at each call (weight norm, timm's
+    StdConv2d).
+    """
+    own = any(isinstance(module, kind) and type(module).forward is forward for kind, forward in _FORWARDS.items())
+    return own and "weight" in module._parameters and not is_parametrized(module)
+
+
 def is_product(module: nn.Module) -> bool:
     """Say whether a layer is one matrix product at every position, of a width that can be handled."""
-    if is_parametrized(module):
+    if not is_plain(module):
         return False
     if isinstance(module, Convolution):
         return module.groups == 1 and module.padding_mode == "zeros" and features(module) <= WIDEST

@@ -234,6 +234,7 @@ class Lapp(Plain):
             )
         return graph
 
+    @torch.no_grad()
     def _widths(self, model: nn.Module) -> dict[str, int]:
         """Return unit -> filters that are not masked."""
         layers, found = bypassed(model), {}

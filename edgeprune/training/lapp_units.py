@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgeprune.errors import BudgetError
 from edgeprune.graph.channels import ChannelGraph
+from edgeprune.pruning.moments import is_plain
 from edgeprune.training.bypass import bypassed
 from edgeprune.training.thresholds import Cost
 from edgeprune.units import format_percent
@@ -28,17 +29,28 @@ class Unit:
 def prunable(model: nn.Module, graph: ChannelGraph, bypass: str) -> tuple[str, ...]:
     """Return the convolutions that get a threshold: not grouped, not the first of the network.
 
-    Those with a kernel of 1x1 only without bypasses, which would cost as much as they do.
+    Those with a kernel of 1x1 only without bypasses, which would cost as much as they do, and those that lose a border
+    too: their bypass does not.
     """
+    modules = dict(model.named_modules())
     order = [layer.name for layer in graph.layers if "#" not in layer.name]
-    convs = [name for name in order if isinstance(model.get_submodule(name), nn.Conv2d)]
+    convs = [name for name in order if isinstance(modules.get(name), nn.Conv2d)]
     shared = {layer.name.partition("#")[0] for layer in graph.layers if "#" in layer.name}
     found = []
     for name in convs[1:]:
-        conv: Any = model.get_submodule(name)
-        if (max(conv.kernel_size) > 1 or bypass == "none") and conv.groups == 1 and name not in shared:
+        conv: Any = modules[name]
+        fits = bypass == "none" or (max(conv.kernel_size) > 1 and _keeps_border(conv))
+        if fits and conv.groups == 1 and name not in shared and is_plain(conv):
             found.append(name)
     return tuple(found)
+
+
+def _keeps_border(conv: Any) -> bool:
+    """Whether a 1x1 convolution of the same stride gives as many positions, but for sizes that the stride cuts off."""
+    if isinstance(conv.padding, str):
+        return bool(conv.padding == "same")
+    windows = zip(conv.kernel_size, conv.dilation, conv.padding, conv.stride, strict=True)
+    return all(0 <= gap * (size - 1) - 2 * pad < step for size, gap, pad, step in windows)
 
 
 def inner_units(model: nn.Module, graph: ChannelGraph) -> dict[str, Unit]:

@@ -26,7 +26,8 @@ class Learner:
     """A copy of a network, learning by a method.
 
     Under `accelerate launch` with several processes each holds the same network, learns from its share of every batch,
-    and the gradients are averaged: together they take the steps that one process would.
+    and the gradients are averaged: together they take the steps that one process would, but that a BatchNorm sees its
+    own process's share alone.
 
     Raises:
         InputError: the batch size is no multiple of the processes.
@@ -184,6 +185,27 @@ def _has_bfloat16(device: torch.device) -> bool:
         asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
         return any(ask() for ask in asked if ask is not None)
     return False
+
+
+def check_trainable(name: str, model: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Refuse a network that gives something else while it trains than logits, such as those of auxiliary heads too.
+
+    Args:
+        name: of the network.
+        model: it; left alone.
+        inputs: what it is called with, one sample.
+
+    Raises:
+        InputError: with what it gives.
+    """
+    tried = copy.deepcopy(model).train()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        outputs = tried(*(torch.cat([one, one]) for one in inputs))
+    if not isinstance(outputs, Tensor):
+        raise InputError(
+            f"{name} returns {type(outputs).__name__} while it trains, and no tensor of logits",
+            remedy="build it without auxiliary heads (aux_logits=False); export can do without training (--epochs 0)",
+        )
 
 
 def _check_outputs(logits: Any, labels: Tensor) -> None:

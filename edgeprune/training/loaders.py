@@ -47,7 +47,8 @@ class Loaders:
     ) -> Iterator[Batch]:
         for images, labels in _read(self.name, self.train):
             part = share.part(len(labels))
-            yield images[part], labels[part]
+            if part.stop - part.start > 1:  # of a single image BatchNorm has no statistics
+                yield images[part], labels[part]
 
     def val_batches(self, batch_size: int) -> Iterator[Batch]:
         yield from _read(self.name, self.val)

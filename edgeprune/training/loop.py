@@ -160,7 +160,9 @@ def evaluate(model: nn.Module, data: Data, *, batch_size: int = 250, progress: P
     """
     device = Accelerator().device
     own = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    judged = model if own == device else copy.deepcopy(model).to(device)
+    # A device without a number is the one in use, so that it is that of any parameters of its kind.
+    there = own.type == device.type and device.index in (None, own.index)
+    judged = model if there else copy.deepcopy(model).to(device)
     correct, seen = 0, 0
     with eval_mode(judged), torch.no_grad(), progress.step("measuring accuracy", data.val_size) as step:
         for images, labels in data.val_batches(batch_size):

@@ -318,7 +318,7 @@ def test_a_part_is_taken_of_what_was_made_whole(path: Path, tmp_path: Path) -> N
     "inputs", [(torch.ones(SHAPE), True), (torch.ones(SHAPE), (torch.ones(1), torch.ones(1))), torch.ones(2, 3, 8, 8)]
 )
 def test_inputs_that_a_bundle_can_t_hold_are_told_at_once(inputs: Any) -> None:
-    with pytest.raises(InputError, match="not a tensor of one sample"):
+    with pytest.raises(InputError, match="not one sample as a tensor"):
         python_subject(nn.Conv2d(3, 4, 1), inputs, None)
 
 

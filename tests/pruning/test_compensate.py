@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
 from edgeprune.pruning.compensate import Refit, _affordable, compensate
-from edgeprune.pruning.moments import POSITIONS
+from edgeprune.pruning.moments import POSITIONS, is_product
 from edgeprune.pruning.slim import slim
 from tests.nets import Residual
 
@@ -201,3 +201,18 @@ def test_one_fit_after_another_needs_the_dense_network_once() -> None:
     for small, same, plan in zip(alone, in_a_row, plans, strict=True):
         compensate(small, model, plan, images)
         assert all(torch.equal(one, other) for one, other in zip(small.parameters(), same.parameters(), strict=True))
+
+
+class Same(nn.Conv2d):
+    """Pads by itself, as a TensorFlow layer does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_layers_that_are_more_than_their_weight_are_no_products() -> None:
+    plain = (nn.Conv2d(3, 4, 3), nn.Linear(3, 4), nn.modules.linear.NonDynamicallyQuantizableLinear(3, 4))
+    assert all(is_product(layer) for layer in plain)
+    others = (Same(3, 4, 3), nn.utils.weight_norm(nn.Conv2d(3, 4, 3)), nn.utils.parametrizations.weight_norm(plain[1]))
+    assert not any(is_product(layer) for layer in others)

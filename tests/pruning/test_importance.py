@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from edgeprune.errors import InputError
 from edgeprune.graph.channels import ChannelGraph, ChannelGroup, Slot
+from edgeprune.graph.trace import trace
 from edgeprune.pruning.importance import CRITERIA, scores, training_means
 
 
@@ -55,6 +56,18 @@ def test_l1_and_l2_by_hand() -> None:
 def test_bn_scale_by_hand() -> None:
     model, graph = two_layers()
     np.testing.assert_allclose(scores(model, graph, "bn_scale")["0"], [0.5, 2])
+
+
+def test_groups_without_a_batchnorm_are_worth_what_is_usual() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1), nn.Conv2d(2, 1, 1)).eval()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([0.5, -2.0, 1.0]))
+    found = scores(model, trace(model, torch.zeros(1, 1, 2, 2)), "bn_scale")
+    np.testing.assert_allclose(found["0"], [0.5, 2, 1])
+    np.testing.assert_allclose(found["2"], [1, 1])
+    bare = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Conv2d(3, 2, 1)).eval()
+    with pytest.raises(InputError, match="no BatchNorm scales"):
+        scores(bare, trace(bare, torch.zeros(1, 1, 2, 2)), "bn_scale")
 
 
 def test_training_s_mean_is_over_what_makes_a_channel() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from edgeprune.errors import InputError, MissingError
 from edgeprune.training.data import load_data
+from edgeprune.training.images import Share
 
 SHAPE = (1, 3, 8, 8)
 
@@ -209,6 +210,13 @@ def test_loaders_of_the_users_own(loaders: Path) -> None:
     assert [len(y) for _, y in data.calibration(5, seed=0)] == [4, 1]
     first, again = (data.calibration(10, seed=3) for _ in range(2))
     assert all(torch.equal(one[0], other[0]) for one, other in zip(first, again, strict=True))
+
+
+def test_a_share_of_one_image_is_left_out(loaders: Path) -> None:
+    """Of it a BatchNorm has no statistics: batches of 4, 4 and 2 for two processes."""
+    data = load_data(f"{loaders}:good", input_shape=(1, 1, 1, 1))
+    assert [len(y) for _, y in data.train_batches(99, 0, 0)] == [4, 4, 2]
+    assert [len(y) for _, y in data.train_batches(99, 0, 0, share=Share(1, 2))] == [2, 2]
 
 
 @pytest.mark.parametrize(

@@ -259,6 +259,44 @@ class Inverted(nn.Module):
         return result
 
 
+def test_the_network_can_be_copied_while_it_is_trained() -> None:
+    """As it is to be judged on a device that it is not on."""
+    copies = []
+    fit(network(), two_colours(), RECIPE, lapp(), judge=lambda model: {"copied": copies.append(copy.deepcopy(model))})
+    assert len(copies) == RECIPE.epochs
+
+
+class Odd(nn.Module):
+    """Layers that a bypass or a threshold does not fit, and one that they fit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(4, 1, 1, 1))
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.valid = nn.Conv2d(4, 4, 3)
+        self.own = Doubling(4, 4, 3, padding=1)
+        self.normed = nn.utils.weight_norm(nn.Conv2d(4, 4, 3, padding=1))
+        self.halving = nn.Conv2d(4, 4, 2, stride=2)
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.conv2d(self.first(x), self.kernel, groups=4)
+        return self.fc(self.halving(self.normed(self.own(F.pad(self.valid(x), (1, 1, 1, 1))))).mean((2, 3)))
+
+
+class Doubling(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(2 * x)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_layers_that_a_bypass_does_not_fit_are_left_alone() -> None:
+    model = Odd().eval()
+    graph = trace(model, torch.zeros(1, 1, 8, 8))
+    assert prunable(model, graph, "pointwise") == ("halving",)
+    assert prunable(model, graph, "none") == ("valid", "halving")
+
+
 def test_without_bypasses_pointwise_layers_lose_channels_through_depthwise_ones() -> None:
     # A channel of the twelve costs 4 (expand) + 9 (depthwise) + 4 (project) at 16 positions; the rest is 4 * 16 for
     # the stem and 8 for the head: 72 + 12 * 272 = 3336. Half of it, 1668, leaves room for 5.87 channels.

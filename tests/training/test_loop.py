@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgeprune.errors import EdgePruneError, InputError
 from edgeprune.progress import Step
 from edgeprune.training.images import Augmentation, ImageArrays, Normalisation
-from edgeprune.training.learner import Learner
+from edgeprune.training.learner import Learner, check_trainable
 from edgeprune.training.loop import Recipe, evaluate, recover, train
 
 RECIPE = Recipe(epochs=2, learning_rate=0.1, batch_size=8, warmup_epochs=0.5)
@@ -246,6 +246,26 @@ def test_a_last_step_that_blows_the_weights_up_is_not_a_trained_network(monkeypa
 def test_labels_beyond_the_networks_outputs_are_refused() -> None:
     with pytest.raises(InputError, match="a label 1 and the network 1 outputs"):
         train(network(outputs=1), two_colours(), RECIPE)
+
+
+class Supervised(nn.Module):
+    """Gives what a second head says too, while it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList([nn.Linear(16, 2), nn.Linear(16, 2)])
+
+    def forward(self, x: Tensor) -> Any:
+        one, other = (head(x.flatten(1)) for head in self.heads)
+        return (one, other) if self.training else one
+
+
+def test_what_gives_something_else_while_it_trains_is_told_before_it_does() -> None:
+    model = Supervised().eval()
+    with pytest.raises(InputError, match="net returns tuple while it trains"):
+        check_trainable("net", model, (torch.zeros(1, 1, 4, 4),))
+    assert not model.training
+    check_trainable("net", network().eval(), (torch.zeros(1, 1, 4, 4),))
 
 
 def test_a_network_that_gives_no_logits_is_refused() -> None:

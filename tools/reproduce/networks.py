@@ -112,6 +112,9 @@ def initialised(model: nn.Module, seed: int) -> nn.Module:
             if isinstance(module, nn.Conv2d):
                 fan = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
                 module.weight.normal_(0, math.sqrt(2 / fan), generator=random)
+                if module.bias is not None:  # as torch does, but from the seed
+                    edge = 1 / math.sqrt(module.weight[0].numel())
+                    module.bias.uniform_(-edge, edge, generator=random)
             elif isinstance(module, nn.Linear):
                 module.weight.normal_(0, 0.01, generator=random)
                 module.bias.zero_()

@@ -221,14 +221,15 @@ def run(options: argparse.Namespace, table: str, scale: Scale, work: Callable[[S
     given = {name: getattr(options, name) for name in ("epochs", "seeds", "images", "held_out", "tested")}
     scale = replace(scale, **{name: value for name, value in given.items() if value is not None})
     out = options.out or Path("runs") / f"{table}-{options.network}-{options.scale}"
-    settings = {"table": table, "network": options.network, "scale": options.scale, **asdict(scale)}
+    images = opened(options.data, options.network, scale)
+    used = {"trained_on": images.train.digest, "tested_on": images.test.digest}
+    settings = {"table": table, "network": options.network, "scale": options.scale, **asdict(scale), **used}
     (out / "cells").mkdir(parents=True, exist_ok=True)
     before = out / "settings.json"
     if before.is_file() and json.loads(before.read_text()) != settings:
         raise SystemExit(f"{out} was begun with other settings ({before}); give the same ones, or another --out")
     if is_first():
         write_bytes(before, json.dumps(settings, indent=1).encode())
-    images = opened(options.data, options.network, scale)
     settings["command"] = " ".join(["python", *sys.argv])
     settings["data"] = images.train.description
     with terminal_progress() as progress:
