@@ -28,6 +28,12 @@ from edgeprune.errors import InputError
 from edgeprune.graph.channels import ChannelGraph, ChannelGroup
 from edgeprune.pruning.moments import Moments, is_product, layer_modules, matrix, patches, ridge, sampled
 
+MEMORY = 2**32
+"""Bytes that a pass forth and back may take; a batch that would take more is looked at in parts."""
+
+HELD = 4
+"""So often every layer's output is held: as it is, as a copy, as what the next layer reads, and as its gradient."""
+
 
 @dataclass
 class _Reader:
@@ -102,7 +108,7 @@ def _observed(
     count = 0
     generator = torch.Generator().manual_seed(0)
     device = next(model.parameters()).device
-    for images, _ in batches if names else ():
+    for images in (part for batch, _ in batches for part in _affordable(model, batch)) if names else ():
         with torch.enable_grad(), _watched(model, names) as seen:
             # Outputs have a gradient wherever the input has one, whatever is frozen.
             logits = model(images.to(device, copy=True).requires_grad_())
@@ -124,6 +130,26 @@ def _observed(
         raise InputError("there is no batch to score channels on", remedy="give at least one batch")
     weights = {name: torch.as_tensor(total) / count for name, total in squares.items() if isinstance(total, Tensor)}
     return moments, weights
+
+
+def _affordable(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """Return a batch in as few parts as `MEMORY` allows."""
+    each = 0
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
+        nonlocal each
+        if isinstance(outputs, Tensor) and not any(module.children()):
+            each += outputs.nbytes
+
+    device = next(model.parameters()).device
+    handles = [module.register_forward_hook(note) for module in model.modules()]
+    try:
+        with torch.no_grad():
+            model(images[:1].to(device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.split(images, max(1, int(MEMORY / max(1, HELD * each))))
 
 
 @dataclass

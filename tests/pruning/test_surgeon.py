@@ -74,3 +74,16 @@ def test_convolutions_residuals_and_gradients() -> None:
         assert values.max() > 0
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not images.requires_grad
+
+
+def test_no_more_images_go_through_at_once_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An image makes 2 + 1 numbers of 4 bytes, each held four times: 48 bytes.
+    model = two_layers([[1.0, 0.0], [0.0, 3.0]], [[2.0, 1.0]])
+    seen: list[int] = []
+    model.register_forward_hook(lambda module, inputs, outputs: seen.append(len(inputs[0])))
+    whole = scored(model, CORNERS)["0"]
+    assert max(seen) == 4
+    monkeypatch.setattr("edgeprune.pruning.surgeon.MEMORY", 2 * 48)
+    seen.clear()
+    np.testing.assert_allclose(scored(model, CORNERS)["0"], whole, rtol=1e-6)
+    assert max(seen) == 2
