@@ -120,8 +120,9 @@ class Latency:
             late = time.perf_counter() > started + _CORRECTING_S
             if best is not None and (settled or late or best.cost_us >= (1 - _FILLED) * budget_us):
                 break
-        if best is None:
-            raise unreachable(budget_us, self.fastest().cost_us, self.limits)
+        best = best or self.fastest()
+        if best.cost_us > budget_us:
+            raise unreachable(budget_us, best.cost_us, self.limits)
         return replace(best, seconds=time.perf_counter() - started)
 
     def fastest(self) -> Solution:
