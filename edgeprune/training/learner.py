@@ -196,11 +196,18 @@ def check_trainable(name: str, model: nn.Module, inputs: tuple[Any, ...]) -> Non
         inputs: what it is called with, one sample.
 
     Raises:
-        InputError: with what it gives.
+        InputError: with what it gives, or with what it fails with.
     """
     tried = copy.deepcopy(model).train()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        outputs = tried(*(torch.cat([one, one]) for one in inputs))
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            outputs = tried(*(torch.cat([one, one]) for one in inputs))
+    except Exception as error:  # whatever the network's own code raises
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"{name} fails while it trains: {type(error).__name__}: {reason}",
+            remedy="check that it can be trained on this input; export can do without training (--epochs 0)",
+        ) from None
     if not isinstance(outputs, Tensor):
         raise InputError(
             f"{name} returns {type(outputs).__name__} while it trains, and no tensor of logits",

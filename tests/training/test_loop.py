@@ -265,6 +265,9 @@ def test_what_gives_something_else_while_it_trains_is_told_before_it_does() -> N
     with pytest.raises(InputError, match="net returns tuple while it trains"):
         check_trainable("net", model, (torch.zeros(1, 1, 4, 4),))
     assert not model.training
+    small = nn.Sequential(nn.Conv2d(1, 2, 1), nn.InstanceNorm2d(2), nn.Flatten(), nn.Linear(2, 2)).eval()
+    with pytest.raises(InputError, match="net fails while it trains: ValueError: Expected more than 1 spatial element"):
+        check_trainable("net", small, (torch.zeros(1, 1, 1, 1),))
     check_trainable("net", network().eval(), (torch.zeros(1, 1, 4, 4),))
 
 
