@@ -105,7 +105,7 @@ def export(
     *,
     target: str,
     latency: str,
-    data: Data | str | None = None,
+    data: Data | tuple[Any, Any] | str | None = None,
     device: str | Sequence[str] = "local",
     out: str | Path | None = None,
     max_size: str | int | None = None,
@@ -119,15 +119,16 @@ def export(
         example_inputs: a tensor, or a tuple of positional arguments, of batch size 1.
         target: name of a profile.
         latency: budget with its unit: `10ms`, or `60%` of the dense network's.
-        data: training and validation images, or a source of them as on the command line; None trains nothing.
+        data: two loaders, for training and for validation, whose batches are (float32 images (N, C, H, W), int64
+            labels (N,)); or a source of images as on the command line; None trains nothing.
         device: `local`, or `ssh://[user@]host[:port][/path/to/python]`; several share the filling of the table.
         out: the bundle's folder; `runs/CLASS-TARGET` by default.
         max_size: the most that the weights may take at the engine's precision: bytes, or a text like `25MB`.
         progress: where to show it.
         options: further fields of `edgeprune.job.Job`, which describes them: align, allow_inexact, allow_unverified,
             criterion, dry_run, epochs, force, lock, max_drop, max_params, precision, resume, rounds, seed, strategy,
-            submodule, threads; mean and std are for data that are named. The network brings weights and input_shape
-            with it.
+            submodule, threads; mean, std and no_mirror are for data that are named. The network brings weights and
+            input_shape with it.
 
     Returns:
         The result: `.content` as in `export --json`, `.exit_code`.
@@ -149,7 +150,8 @@ def export(
     for name in _LISTS:
         if name in options:
             options[name] = (options[name],) if isinstance(options[name], str) else tuple(options[name])
-    read = {name: options[name] for name in ("submodule", "mean", "std", "seed") if name in options}
+    read: dict[str, Any] = {name: options[name] for name in ("submodule", "mean", "std", "seed") if name in options}
+    read["mirror"] = not options.get("no_mirror", False)
     subject = python_subject(model, example_inputs, data, **read)
     job = Job(
         model=subject.name,

@@ -25,9 +25,7 @@ def check_known(option: str, name: str | None, known: Sequence[str]) -> None:
         InputError: with the nearest one that is known.
     """
     if name is not None and name not in known:
-        raise InputError(
-            f"--{option} {name!r} is nothing that is known{nearest(name, known)}", remedy=f"use {', '.join(known)}"
-        )
+        raise InputError(f"--{option} {name!r} is unknown{nearest(name, known)}", remedy=f"use {', '.join(known)}")
 
 
 def check_precision(precision: str | None, target: Target) -> None:
@@ -53,7 +51,7 @@ def check_model(model: str) -> None:
         _check_function(model)
     elif model != "demo" and not model.startswith(("torchvision:", "timm:")) and not _is_made(Path(model)):
         hint = nearest(model, ["demo", "torchvision:", "timm:"])
-        raise InputError(f"model {model!r} is nothing that is known{hint}", remedy=f"name {MODEL_FORMS}")
+        raise InputError(f"model {model!r} is unknown{hint}", remedy=f"name {MODEL_FORMS}")
 
 
 def check_files(weights: Path | None, data: str | None) -> None:
@@ -105,7 +103,9 @@ def check_input(shape: tuple[int, ...] | None, mean: tuple[float, ...] | None, s
     if mean is None or std is None:
         return
     if len(mean) != len(std):
-        raise InputError(f"--mean has {len(mean)} values and --std has {len(std)}", remedy="give one a channel to each")
+        raise InputError(
+            f"--mean has {len(mean)} values and --std has {len(std)}", remedy="give one value per channel to each"
+        )
     if not all(map(math.isfinite, mean)) or not all(value > 0 and math.isfinite(value) for value in std):
         raise InputError(f"--mean {mean} --std {std} cannot be divided by", remedy="give finite means and stds above 0")
     if shape is not None and len(shape) > 2 and len(mean) != shape[1]:

@@ -47,6 +47,7 @@ class Job:
         data: `demo`, a folder with train/ and val/, `FILE.npz`, `FILE.py:FUNCTION`; None takes the model's own, if any.
         mean: a number a channel, subtracted from pixels in [0, 1].
         std: a number a channel, by which the difference is divided.
+        no_mirror: training images are never mirrored.
         precision: of the engine; None takes the target's own, `auto` the one that keeps most within the budget.
         threads: that the runtime may use; None takes the target's own.
         devices: where to measure: `local` or `ssh://user@host[:port]`; several share the filling of the table, and the
@@ -78,6 +79,7 @@ class Job:
     data: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    no_mirror: bool = False
     precision: str | None = None
     threads: int | None = None
     devices: tuple[str, ...] = ("local",)

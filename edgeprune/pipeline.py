@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Any
 
 from edgeprune.artifacts.contents import read_manifest, write_manifest
 from edgeprune.artifacts.subject import Subject
-from edgeprune.artifacts.workspace import Workspace
+from edgeprune.artifacts.workspace import Workspace, reserved
 from edgeprune.budget.explain import groups_of
 from edgeprune.budget.strategies import search
 from edgeprune.cutting import Attempt, attempt
@@ -101,6 +102,11 @@ def export(job: Job, progress: Progress = SILENT, *, subject: Subject | None = N
     """
     assert job.latency is not None, "the command line sees to it"
     out = job.out or default_out(job.model, job.target)
+    with nullcontext() if job.dry_run else reserved(out):
+        return _exported(job, out, progress, subject)
+
+
+def _exported(job: Job, out: Path, progress: Progress, subject: Subject | None) -> Result:
     given = _with_precision(job, out, progress, subject) if job.precision == AUTO else ChosenPrecision(job, subject)
     with prepare(given.job, progress, given.subject, scores=given.scores, without_device=True) as ready:  # 1 to 4
         strategy = search(ready.choice, ready.table)
@@ -325,4 +331,6 @@ def _judged(ready: Prepared, baseline: Baseline, last: Attempt) -> Verdict:
         max_drop=None if job.max_drop is None else job.max_drop / 100,
         allow_unverified=job.allow_unverified,
         float_accuracy=last.accuracy,
+        device=job.devices[0],
+        untrained=ready.subject.untrained,
     )

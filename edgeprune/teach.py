@@ -18,7 +18,7 @@ from typing import Any
 from edgeprune.artifacts import checkpoint as checkpoints
 from edgeprune.artifacts.blueprint import Blueprint
 from edgeprune.artifacts.subject import Network, Subject
-from edgeprune.artifacts.workspace import Workspace
+from edgeprune.artifacts.workspace import Workspace, reserved
 from edgeprune.errors import BudgetError, InputError
 from edgeprune.graph.plan import WidthPlan
 from edgeprune.graph.trace import trace
@@ -32,9 +32,11 @@ from edgeprune.latency.waiting import measured_when_quiet
 from edgeprune.progress import SILENT, Progress
 from edgeprune.shipping import versions
 from edgeprune.tracing import subject_of
+from edgeprune.training.data import Data
 from edgeprune.training.lapp import Lapp, Settings
 from edgeprune.training.lapp_network import with_bypasses
 from edgeprune.training.learner import check_trainable
+from edgeprune.training.loaders import Loaders
 from edgeprune.training.loop import Recipe, Trained, evaluate, fit
 from edgeprune.training.methods import Method, Plain, Rni, Slimming
 from edgeprune.training.processes import count, is_first, wait_for_all
@@ -45,6 +47,7 @@ from edgeprune.units import LatencyBudget, format_ms
 RATE_FROM_SCRATCH = 0.1
 RATE_FROM_TRAINED = 0.01
 STRENGTH = 1e-4
+BATCH_SIZE = 64
 
 
 def teach(job: TrainJob, progress: Progress = SILENT) -> dict[str, Any]:
@@ -56,6 +59,11 @@ def teach(job: TrainJob, progress: Progress = SILENT) -> dict[str, Any]:
         InputError: no data, a network that the method can't train, or a training that diverged.
         BudgetError: LAPP can't reach the cost.
     """
+    with reserved(job.out) if is_first() else nullcontext():
+        return _taught(job, progress)
+
+
+def _taught(job: TrainJob, progress: Progress) -> dict[str, Any]:
     started = time.perf_counter()
     with progress.step("loading the network and its data"):
         subject = subject_of(job)
@@ -63,6 +71,11 @@ def teach(job: TrainJob, progress: Progress = SILENT) -> dict[str, Any]:
     data = subject.data
     if data is None:
         raise InputError(f"{job.model} comes without data, and --data was not given", remedy="name them with --data")
+    if isinstance(data, Loaders) and job.batch_size is not None:
+        raise InputError(
+            f"--batch-size {job.batch_size} was given, and {data.name} makes batches of its own",
+            remedy="leave it out, and set it there",
+        )
     check_trainable(subject.name, subject.model, subject.example_inputs)
     recipe = _recipe(job, trained_start)
     checkpoint = Workspace.folder_of(job.out) / "training.ckpt"
@@ -70,7 +83,7 @@ def teach(job: TrainJob, progress: Progress = SILENT) -> dict[str, Any]:
         wait_for_all()  # the first process has made room by now
         method = _method(job, subject, model, trained_start, work, progress)
         progress.say(f"Data: {data.description}")
-        progress.say(_announcement(job, recipe, method, trained_start))
+        progress.say(_announcement(job, recipe, method, data, trained_start))
         before = evaluate(model, data, progress=progress) if trained_start else None
         trained = fit(
             model,
@@ -83,7 +96,7 @@ def teach(job: TrainJob, progress: Progress = SILENT) -> dict[str, Any]:
         )
         document = _document(job, subject, trained, recipe, method, before, time.perf_counter() - started)
         if work is not None:
-            _write(work.path("checkpoint"), job, subject, trained, recipe, method, document)
+            _write(work.path("checkpoint"), job, subject, data, trained, recipe, method, document)
             work.finish(work.path("checkpoint"))
     return document
 
@@ -107,6 +120,10 @@ def _start(job: TrainJob, subject: Subject) -> tuple[Network, bool]:
             remedy="start from the network that it was made from, or train it with --method rni",
         )
     start = job.start or ("trained" if subject.trained else "scratch")
+    if start == "trained" and subject.trained is False:
+        raise InputError(
+            f"--start trained was given, and the weights of {job.model} are random", remedy="name some with --weights"
+        )
     if start == "trained":
         return subject.model, True
     anew = subject.trained or (subject.trained is None and job.start == "scratch")
@@ -118,7 +135,7 @@ def _recipe(job: TrainJob, trained_start: bool) -> Recipe:
         epochs=job.epochs,
         learning_rate=job.learning_rate or (RATE_FROM_TRAINED if trained_start else RATE_FROM_SCRATCH),
         weight_decay=job.weight_decay,
-        batch_size=job.batch_size,
+        batch_size=job.batch_size or BATCH_SIZE,
         warmup_epochs=min(1.0, job.epochs / 10),
         seed=job.seed,
     )
@@ -203,19 +220,24 @@ def _side_by_side(networks: Mapping[str, Blueprint], bench: Bench, progress: Pro
     return {name: one.median_ms for name, one in times.items()}
 
 
-def _announcement(job: TrainJob, recipe: Recipe, method: Method, trained_start: bool) -> str:
+def _announcement(job: TrainJob, recipe: Recipe, method: Method, data: Data, trained_start: bool) -> str:
     how = ", ".join(f"{name} {value}" for name, value in method.settings.items() if name != "method")
     start = "from trained weights" if trained_start else "from scratch"
     return (
         f"Training {start} with {method.name}{f' ({how})' if how else ''}: {recipe.epochs} epochs, "
-        f"batches of {recipe.batch_size}, rate {recipe.learning_rate:g}; the checkpoint goes to {job.out}."
+        f"batches of {_images_per_step(recipe, data)}, rate {recipe.learning_rate:g}; the checkpoint goes to {job.out}."
     )
+
+
+def _images_per_step(recipe: Recipe, data: Data) -> int:
+    return data.batch_size if isinstance(data, Loaders) else recipe.batch_size
 
 
 def _write(
     folder: Path,
     job: TrainJob,
     subject: Subject,
+    data: Data,
     trained: Trained,
     recipe: Recipe,
     method: Method,
@@ -225,10 +247,10 @@ def _write(
     content = {
         "source": subject.source(),
         "method": dict(method.settings),
-        "recipe": asdict(recipe),
+        "recipe": asdict(recipe) | {"batch_size": _images_per_step(recipe, data)},
         "result": dict(document),
         "model_digest": subject.digest,
-        "data_digest": subject.data.digest if subject.data is not None else None,
+        "data_digest": data.digest,
         "versions": versions(),
     }
     checkpoints.save(folder, trained, subject.cuts.then(method.cuts), structure, content)

@@ -118,7 +118,13 @@ def _check_use_of_images(job: Job, subject: Subject) -> None:
         return
     if job.latency is None:
         return
-    for name, given in {"--max-drop": job.max_drop is not None, "--epochs": bool(job.epochs)}.items():
+    unused = {
+        "--mean": job.mean is not None,
+        "--no-mirror": job.no_mirror,
+        "--max-drop": job.max_drop is not None,
+        "--epochs": bool(job.epochs),
+    }
+    for name, given in unused.items():
         if given:
             raise InputError(
                 f"{name} was given, and there are no images to train on or to judge by",
@@ -171,5 +177,6 @@ def subject_of(job: Job | TrainJob) -> Subject:
         data=job.data,
         mean=job.mean,
         std=job.std,
+        mirror=not job.no_mirror,
         seed=job.seed,
     )

@@ -53,9 +53,10 @@ class TrainJob:
         input_shape: of one call, batch 1 included.
         mean: a number a channel, subtracted from pixels in [0, 1].
         std: a number a channel, by which the difference is divided.
+        no_mirror: training images are never mirrored.
         start: `scratch` draws all weights anew, `trained` goes on from what the network has; None: whatever it has.
         epochs: passes over the training images.
-        batch_size: images a step, of all processes together.
+        batch_size: images a step, of all processes together; None means 64, or what loaders of one's own make.
         learning_rate: the largest; None means 0.1 from scratch and 0.01 from trained weights.
         weight_decay: on weights of two and more dimensions.
         strength: weight of the penalty of rni or slimming; None means 1e-4.
@@ -82,9 +83,10 @@ class TrainJob:
     input_shape: tuple[int, ...] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    no_mirror: bool = False
     start: str | None = None
     epochs: int = 30
-    batch_size: int = 64
+    batch_size: int | None = None
     learning_rate: float | None = None
     weight_decay: float = 1e-4
     strength: float | None = None
@@ -118,7 +120,7 @@ class TrainJob:
         for name, methods in ONLY_FOR.items():
             if getattr(self, name) is not None and self.method not in methods:
                 raise InputError(
-                    f"--{name} was given, which {self.method} does not have",
+                    f"--{name} was given, which does not apply to {self.method}",
                     remedy=f"leave it out, or use --method {' or '.join(methods)}",
                 )
         for name in FOR_LATENCY:
@@ -137,9 +139,7 @@ class TrainJob:
     def _check_target(self) -> None:
         """Refuse a cost that lapp could not go to."""
         if (self.macs is None) == (self.latency is None):
-            raise InputError(
-                "lapp needs to know what to leave", remedy="give either --macs 40% or --latency 5ms --target T"
-            )
+            raise InputError("lapp needs a target cost", remedy="give either --macs 40% or --latency 5ms --target T")
         if self.macs is not None and not 0 < self.macs < 1:
             raise InputError(f"--macs {self.macs:.0%} leaves nothing to prune", remedy="give a share like 40%")
         if self.latency is None:

@@ -65,7 +65,7 @@ def _guarded(path: Path, call: Callable[[], Any]) -> Any:
     try:
         return call()
     except (Exception, SystemExit) as error:
-        raise InputError(told(path, error), remedy="mend the file") from error
+        raise InputError(told(path, error), remedy="fix the file") from error
 
 
 def told(path: Path, error: BaseException) -> str:
@@ -90,8 +90,11 @@ def _line_in(path: Path, error: BaseException) -> str:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
+    """Let code import what lies beside it; also later, when it runs, but then after all that is installed."""
     sys.path.insert(0, str(folder))
     try:
         yield
     finally:
         sys.path.remove(str(folder))
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))

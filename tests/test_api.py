@@ -54,6 +54,22 @@ def test_named_data_are_normalised_as_asked(tmp_path: Path) -> None:
         assert np.unique(samples["input_000"]).tolist() == [-2.0]  # (0 / 255 - 0.5) / 0.25
 
 
+def test_loaders_may_be_handed_over(tmp_path: Path) -> None:
+    images, labels = torch.rand(8, 3, 16, 16), torch.arange(8) % 5
+    model = Wide()
+    manifest = export(tmp_path, model, data=([(images, labels)], [(images, labels)]), epochs=0)
+    right = (model.eval()(images).argmax(1) == labels).float().mean()
+    assert manifest["result"]["accuracy"]["dense"] == pytest.approx(float(right))
+
+
+def test_weights_that_were_never_trained_are_told_of(tmp_path: Path) -> None:
+    model = Wide()
+    (reason,) = export(tmp_path, model)["result"]["reasons"]
+    assert reason.startswith("the network's weights are those that it was made with, never trained")
+    model.stem[1].running_mean += 1
+    assert export(tmp_path, model, force=True)["result"]["reasons"] == []
+
+
 def test_the_caller_s_network_stays_as_it_is(tmp_path: Path) -> None:
     model = Wide().double().train()
     export(tmp_path, model)

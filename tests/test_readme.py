@@ -51,7 +51,7 @@ def test_the_settings_in_a_file_are_taken(folder: Path, capsys: pytest.CaptureFi
         assert shown[key] == {"value": value, "origin": "edgeprune.toml"}
     (folder / "edgeprune.toml").write_text(text.replace("max-drop", "max-dorp"))
     assert run(["export"]) == 2
-    assert "edgeprune.toml: 'max-dorp' is no option (did you mean 'max-drop'?)" in capsys.readouterr().err
+    assert "edgeprune.toml: 'max-dorp' is not an option (did you mean 'max-drop'?)" in capsys.readouterr().err
 
 
 def test_every_option_of_a_command_exists() -> None:

@@ -29,6 +29,7 @@ ASKED: dict[str, Any] = {
     "submodule": "",
     "mean": [0.5, 0.4, 0.3],
     "std": [0.2, 0.2, 0.25],
+    "no_mirror": True,
     "target": "openvino",
     "latency": "60%",
     "precision": "fp32",
@@ -70,7 +71,18 @@ def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakePipeline:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"data": None, "data_digest": None, "mean": None, "std": None, "epochs": None, "allow_inexact": False}],
+    [
+        {},
+        {
+            "data": None,
+            "data_digest": None,
+            "mean": None,
+            "std": None,
+            "no_mirror": False,
+            "epochs": None,
+            "allow_inexact": False,
+        },
+    ],
 )
 def test_the_command_asks_for_the_same_job(pipeline: FakePipeline, changes: dict[str, Any]) -> None:
     assert run(command_of(manifest(**changes))[1:]) == 0
@@ -89,6 +101,7 @@ def test_the_job_is_the_one_that_was_asked_for() -> None:
         data="images.npz",
         mean=(0.5, 0.4, 0.3),
         std=(0.2, 0.2, 0.25),
+        no_mirror=True,
         precision="fp32",
         threads=1,
         out=Path("again"),

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,9 +60,18 @@ def network(tmp_path: Path) -> str:
     return f"{path}:wide"
 
 
+LOADERS = """
+import torch
+
+def both():
+    batch = torch.zeros(6, 3, 16, 16), torch.arange(6) % 5
+    return [batch, batch], [batch]
+"""
+
+
 def job(tmp_path: Path, network: str, method: str, **changes: Any) -> TrainJob:
     asked: dict[str, Any] = {"epochs": 2, "batch_size": 8, "input_shape": SHAPE, "out": tmp_path / "checkpoint"}
-    return TrainJob(network, method, data=str(tmp_path / "images.npz"), **(asked | changes))
+    return TrainJob(network, method, **({"data": str(tmp_path / "images.npz")} | asked | changes))
 
 
 def exported(tmp_path: Path, network: str, **changes: Any) -> dict[str, Any]:
@@ -214,6 +224,22 @@ def test_from_scratch_and_from_trained_weights(tmp_path: Path, network: str) -> 
     assert not trained
     assert not torch.equal(anew.fc.weight, subject.model.fc.weight)
     assert bool((anew.stem[1].running_var == 1).all())
+
+
+def test_random_weights_are_not_taken_for_trained_ones(tmp_path: Path, network: str) -> None:
+    asked = job(tmp_path, "torchvision:resnet18", "rni", start="trained", input_shape=(1, 3, 32, 32), data=None)
+    with pytest.raises(InputError, match="the weights of torchvision:resnet18 are random"):
+        teach._start(asked, tracing.subject_of(asked))
+
+
+def test_loaders_make_batches_of_their_own(tmp_path: Path, network: str) -> None:
+    path = tmp_path / "loaders.py"
+    path.write_text(LOADERS)
+    asked = job(tmp_path, network, "none", data=f"{path}:both", epochs=1)
+    with pytest.raises(InputError, match=r"--batch-size 8 was given, and .*loaders\.py:both makes batches of its own"):
+        pipeline.train(asked)
+    pipeline.train(replace(asked, batch_size=None))
+    assert checkpoints.read(tmp_path / "checkpoint")["recipe"]["batch_size"] == 6
 
 
 def test_scratch_draws_anew_what_a_function_has_trained(tmp_path: Path, network: str) -> None:

@@ -41,10 +41,21 @@ def test_what_is_taken_for_a_function(text: str, expected: bool) -> None:
     assert is_function_name(text) is expected
 
 
-def test_the_function_is_called_and_may_import_its_neighbours(path: Path) -> None:
+def test_the_function_is_called_and_may_import_its_neighbours(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = list(sys.path)
+    monkeypatch.setattr(sys, "path", list(before))
     assert call_function(f"{path}:answer") == 42
-    assert sys.path == before
+    assert sys.path == [*before, str(path.parent)]  # behind all that is installed
+
+
+def test_what_it_returned_may_import_its_neighbours_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (path.parent / "late_neighbour.py").write_text("NUMBER = 7\n")
+    path.write_text(
+        "def make():\n    def forward():\n        import late_neighbour\n"
+        "        return late_neighbour.NUMBER\n    return forward\n"
+    )
+    assert call_function(f"{path}:make")() == 7
 
 
 def test_what_it_raises_is_told_in_one_line_with_its_place(path: Path) -> None:

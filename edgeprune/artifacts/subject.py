@@ -18,6 +18,8 @@ from edgeprune.errors import InputError
 from edgeprune.graph.copies import copied
 from edgeprune.graph.cuts import Cuts
 from edgeprune.training.data import Data, image_shape, load_data
+from edgeprune.training.loaders import paired
+from edgeprune.training.scratch import was_never_trained
 from edgeprune.training.state import state_digest
 from edgeprune.units import format_shape
 from edgeprune.usercode import is_function_name
@@ -42,7 +44,7 @@ class Subject:
         submodule: the part of that network that `model` is; empty for all of it.
         structure: what training has built into that network before any cut; None for nothing.
         importances: tensor -> one number an output channel, where a training for pruning left them.
-        trained: the weights are from a file, or came with the network.
+        trained: the weights are from a file, or came with the network; None where nothing tells.
         data_name: what names the data; None for none, and for Python objects.
         mean, std: how their pixels are normalised, as asked for or as the network brings it; None for neither.
     """
@@ -58,10 +60,15 @@ class Subject:
     submodule: str = ""
     structure: Mapping[str, Any] | None = None
     importances: Mapping[str, np.ndarray] = field(default_factory=dict)
-    trained: bool | None = True
+    trained: bool | None = None
     data_name: str | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the weights are known to be those that the network was made with."""
+        return self.trained is False or (self.trained is None and was_never_trained(self.model))
 
     def source(self) -> dict[str, Any]:
         """Return, as JSON, what it takes to load the network that the code builds, and its data, again."""
@@ -84,6 +91,7 @@ def load_subject(
     data: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    mirror: bool = True,
     seed: int = 0,
 ) -> Subject:
     """Load what a command line names; what is left out is the network's own, if it has any.
@@ -98,7 +106,8 @@ def load_subject(
     if named and not is_function_name(named):  # what a function returns is normalised already
         mean, std = mean or source.mean, std or source.std
     _refuse_data(named, source.submodule)
-    images = load_data(named, mean=mean, std=std, input_shape=source.input_shape, seed=seed) if named else None
+    how: dict[str, Any] = {"mean": mean, "std": std, "mirror": mirror, "seed": seed}
+    images = load_data(named, input_shape=source.input_shape, **how) if named else None
     _check_classes(source.name, source.model, source.inputs, images)
     return Subject(
         name=source.name,
@@ -122,26 +131,28 @@ def load_subject(
 def python_subject(
     model: nn.Module,
     example_inputs: Any,
-    data: Data | str | None,
+    data: Data | Sequence[Any] | str | None,
     submodule: str = "",
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    mirror: bool = True,
     seed: int = 0,
 ) -> Subject:
     """Take a network, or a part of it, and an example input as Python objects; both are copied (`taken`).
 
-    `data` may be a source as on the command line; `mean`, `std` and `seed` are for such a one, as in `load_data`.
+    `data` may be two loaders, or a source as on the command line; `mean`, `std`, `mirror` and `seed` are for such a
+    one, as in `load_data`.
 
     Raises:
         InputError: the example input does not hold one sample, the part can't be taken, the data don't fit the network,
             or a normalisation of images that are numbers already.
     """
     _refuse_data(data, submodule)
-    if (mean is not None or std is not None) and data is not None and not isinstance(data, str):
+    if (mean is not None or std is not None or not mirror) and data is not None and not isinstance(data, str):
         raise InputError(
-            f"mean or std is given, and the images of {type(data).__name__} are numbers already",
-            remedy="leave out mean and std, or give the data by their name",
+            f"mean, std or no_mirror is given, and the images of {type(data).__name__} are numbers already",
+            remedy="leave them out, or give the data by their name",
         )
     model, inputs = taken(model, example_inputs)
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
@@ -153,7 +164,11 @@ def python_subject(
                 remedy="give a tensor, or a tuple of tensors, of batch size 1: latency is that of one sample",
             )
     shape = tuple(inputs[0].shape) if inputs else ()
-    images = load_data(data, mean=mean, std=std, input_shape=shape, seed=seed) if isinstance(data, str) else data
+    images: Data | None
+    if isinstance(data, str):
+        images = load_data(data, mean=mean, std=std, mirror=mirror, input_shape=shape, seed=seed)
+    else:
+        images = paired("data", lambda: data, shape, seed) if isinstance(data, Sequence) else data
     _check_classes(type(model).__name__, model, inputs, images)
     name = f"{type(model).__name__}.{submodule}" if submodule else type(model).__name__
     if submodule:

@@ -100,7 +100,7 @@ def _unwrapped(path: Path, content: Any) -> dict[str, Tensor]:
     others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if others or not content:
         raise InputError(
-            f"{path} is not a state dict: {_some(others) + ' is no tensor' if others else 'it is empty'}",
+            f"{path} is not a state dict: {_some(others) + ' is not a tensor' if others else 'it is empty'}",
             remedy="save model.state_dict(), on its own or under the key 'state_dict'",
         )
     return dict(content)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from edgeprune.errors import BudgetError, InputError, NumericsError, OverBudgetError
 from edgeprune.records import read_json, schema_of, write_json
@@ -21,6 +23,44 @@ STEP = "edgeprune.step/1"
 
 MADE = ("manifest.json", "training.json")
 """By either of these files a folder is known that `export` or `train` wrote."""
+
+
+_LOADED = {"model_digest": "the network or its weights", "data_digest": "the data"}
+"""What of a job is known by its hash alone."""
+
+
+@contextlib.contextmanager
+def reserved(out: Path) -> Iterator[None]:
+    """Keep every other run away from `out`.
+
+    Raises:
+        InputError: another run is about to write it, or its parent can't be written.
+    """
+    made = [parent for parent in out.parents if not parent.exists()]
+    lock = FileLock(out.parent / f".{out.name}.lock")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"another run is writing {out}", remedy="wait until it has ended, or name another folder with --out"
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"{out.parent} can't be written: {error.strerror}", remedy="choose another folder with --out"
+        ) from error
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+        _remove_empty(made)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def is_made(folder: Path) -> bool:
@@ -52,11 +92,7 @@ class Workspace:
             before = {k: v for k, v in read_json(self.folder / "job.json", JOB).items() if k != "schema"}
             changed = sorted(name for name in {*before, *asked} if before.get(name) != asked.get(name))
             if changed:
-                name = changed[0]
-                raise InputError(
-                    f"the run in {self.folder} was started with {name}={before.get(name)!r}, not {asked.get(name)!r}",
-                    remedy="give the same options, or start again without --resume",
-                )
+                raise _other_job(self.folder, changed[0], before, asked)
             return
         try:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -148,9 +184,16 @@ class Workspace:
     def discard(self) -> None:
         """Forget the run, and the folders that were made for it if nothing else is in them."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        for parent in self._made:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+        _remove_empty(self._made)
+
+
+def _other_job(folder: Path, name: str, before: Mapping[str, Any], asked: Mapping[str, Any]) -> InputError:
+    if name in _LOADED:
+        said = f"{_LOADED[name]} are not those that the run in {folder} was started with"
+    else:
+        option = f"--{name.replace('_', '-')}"
+        said = f"the run in {folder} was started with {option} {before.get(name)!r}, not {asked.get(name)!r}"
+    return InputError(said, remedy="give it what it was started with, or start again with --force")
 
 
 def _result(path: Path) -> dict[str, Any]:

@@ -181,15 +181,14 @@ class Programme:
         """
         key = tuple(sorted(cin.parts.items())), name
         if key not in self._inflows:
-            low, high = self.range(cin)
+            above = {group: each * (self.widths[group] - self.widths[group][0]) for group, each in cin.parts.items()}
+            most = float(sum(entries[-1] for entries in above.values()))
             chosen = self.chosen(name)
-            flow = self._add(len(chosen), high - low)
+            flow = self._add(len(chosen), most)
             for one, column in zip(flow, chosen, strict=True):
-                self.below.append((np.array([one, column]), np.array([1.0, low - high])))
-            columns, entries = [flow], [np.ones(len(flow))]
-            for group, each in cin.parts.items():
-                columns.append(self.chosen(group))
-                entries.append(-each * (self.widths[group] - self.widths[group][0]).astype(np.float64))
+                self.below.append((np.array([one, column]), np.array([1.0, -most])))
+            columns = [flow, *(self.chosen(group) for group in above)]
+            entries = [np.ones(len(flow)), *(-one for one in above.values())]
             self.equal.append(((np.concatenate(columns), np.concatenate(entries)), 0.0))
             self._inflows[key] = flow
         return self._inflows[key]

@@ -41,6 +41,9 @@ SAFE = 0.993
 TIMES_ENOUGH = 2
 """A plan at the aim that was timed so many times ends the loop."""
 
+TO_FILL = 4
+"""So many measurements are taken to use more of the budget; more than that only until a network is within it."""
+
 NEAR = 0.15
 """A network measured this near to the aim, relatively, is changed in one direction only."""
 
@@ -162,11 +165,11 @@ class _State:
         return (under[0], over[0]) if low < high else None
 
     def best_within(self, budget_ms: float) -> MeasuredPlan | None:
-        for limit in (SAFE * budget_ms, budget_ms):
-            within = [one for one in self.networks if one.measured_ms <= limit]
-            if within:
-                return max(within, key=lambda one: one.solution.value)
-        return None
+        within = self.within(SAFE * budget_ms) or self.within(budget_ms)
+        return max(within, key=lambda one: one.solution.value, default=None)
+
+    def within(self, limit_ms: float) -> list[MeasuredPlan]:
+        return [one for one in self.networks if one.measured_ms <= limit_ms]
 
 
 def refine(
@@ -192,7 +195,7 @@ def refine(
         bench: the device.
         store: where measurements are kept.
         budget_ms: the budget, where the dense network takes what the table says.
-        rounds: how many measurements are taken at most.
+        rounds: how many measurements are taken at most; more than `TO_FILL` only until a network is within the budget.
         drift: factor from the table's times to those of now, for what is shown.
         progress: where to show it.
 
@@ -203,6 +206,8 @@ def refine(
     goal_ms = AIM * budget_ms
     with progress.step("closing the loop on the device", rounds) as step:
         for number in range(rounds):
+            if number >= TO_FILL and state.within(SAFE * budget_ms):
+                break
             nearest = state.nearest(goal_ms)
             if nearest is not None and ENOUGH * budget_ms <= nearest.measured_ms <= SAFE * budget_ms:
                 plan, solution = nearest.plan, nearest.solution
@@ -224,11 +229,16 @@ def refine(
 
 
 def _next(choice: Choice, state: _State, budget_ms: float, drift: float) -> Solution:
-    """Return the solution to build next; the fastest one where the aim alone is under the floor, but not the budget.
+    """Return the solution to build next: first the whole network, if it takes no more than the budget.
+
+    It is the fastest one where the aim alone is under the floor, but not the budget.
 
     Raises:
         BudgetError: the budget is under the floor, both as `drift` has them now.
     """
+    if not state.networks and state.table.dense.engine_ms <= SAFE * budget_ms:  # nothing has to go for the budget
+        whole_us = state.table.predict(state.table.dense.widths).ms * 1000
+        return search(choice, state.table).best(2 * whole_us)
     goal_ms = AIM * budget_ms
     near = state.nearest(goal_ms)
     between = state.bracket(goal_ms)

@@ -62,7 +62,7 @@ def defaults(config: Config, verbs: Mapping[str, type[Common]]) -> dict[str, dic
     for key, value in config.values.items():
         if key not in known:
             raise InputError(
-                f"{config.origin}: {key!r} is no option{nearest(key, known)}",
+                f"{config.origin}: {key!r} is not an option{nearest(key, known)}",
                 remedy="`edgeprune export --help` lists the options",
             )
         for verb, options in verbs.items():
@@ -99,4 +99,4 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as TOML: {error}", remedy="mend the file") from error
+        raise InputError(f"{path} cannot be read as TOML: {error}", remedy="fix the file") from error

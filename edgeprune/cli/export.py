@@ -9,6 +9,7 @@ from typing import Annotated, Self
 
 from edgeprune.artifacts.workspace import Workspace
 from edgeprune.cli.options import (
+    NO_MIRROR,
     PRECISION_OR_AUTO,
     RESUME,
     PlanOptions,
@@ -34,9 +35,14 @@ class ExportOptions(PlanOptions):
     epochs: Annotated[
         int | None, value("N", "Epochs of training after the cut.", show_default="3 with data, 0 without")
     ] = None
-    max_drop: Annotated[float | None, value("POINTS", "Accuracy that may be lost; more ends with exit 6.")] = None
-    rounds: Annotated[int, value("N", "Most measurements to close in on the budget.")] = 6
-    dry_run: Annotated[bool, flag("--dry-run", "Stop after the plan; write nothing.")] = False
+    no_mirror: Annotated[bool, NO_MIRROR] = False
+    max_drop: Annotated[
+        float | None, value("POINTS", "Accuracy that may be lost, in percentage points; more ends with exit 6.")
+    ] = None
+    rounds: Annotated[
+        int, value("N", "Most measurements to close in on the budget; after 4, only until one is within it.")
+    ] = 6
+    dry_run: Annotated[bool, flag("--dry-run", "Stop after the plan; write no bundle.")] = False
     resume: Annotated[bool, RESUME] = False
     force: Annotated[bool, flag("--force", "Replace what is in the bundle's folder.")] = False
     allow_unverified: Annotated[bool, flag("--allow-unverified", "Exit 0 though nothing could be measured.")] = False
@@ -49,6 +55,7 @@ class ExportOptions(PlanOptions):
             latency=self._one_latency(),
             out=self._folder(),
             epochs=self.epochs,
+            no_mirror=self.no_mirror,
             max_drop=self.max_drop,
             rounds=self.rounds,
             dry_run=self.dry_run,

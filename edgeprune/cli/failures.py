@@ -14,6 +14,9 @@ from edgeprune.cli.output import is_spoken_for, print_json
 from edgeprune.errors import EdgePruneError, InputError, InterruptedRun
 
 _DISK_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+_NO_MEMORY = "can't allocate memory"
+"""Torch's words where a tensor on the CPU finds no room: it raises a RuntimeError then."""
+
 _PATH_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 
 
@@ -52,6 +55,11 @@ def foreseen(error: BaseException, arguments: Sequence[str]) -> EdgePruneError:
         where = f"{error.filename}: " if error.filename else ""
         first = "make room or change permissions, or " if error.errno in _DISK_ERRORS else ""
         return InputError(f"{where}{error.strerror}", remedy=f"{first}choose another path")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(error):
+        return InputError(
+            "the memory is not enough: networks, data and batches of images have to fit into it",
+            remedy="see what else runs (edgeprune doctor), give smaller images, or a folder in place of an .npz",
+        )
     text = _one_line(str(error)) or "no message"
     return EdgePruneError(f"{type(error).__name__}: {text}", remedy="this is a bug; please report it with the trace")
 

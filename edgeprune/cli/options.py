@@ -41,9 +41,11 @@ def argument(metavar: str, says: str, completed: Offer = bundles) -> Any:
 
 
 TARGET = value("T", "Kind of hardware: a name that `edgeprune targets` lists.", completed=target_names)
-DEVICE = value("D", "Where to measure: local or ssh://user@host[:port].")
+DEVICE = value("D", "Where to measure: local or ssh://[user@]host[:port][/path/to/python].")
 DEVICES = value(
-    "D", "Where to measure: local or ssh://user@host[:port]. May be repeated: equal devices share the table."
+    "D",
+    "Where to measure: local or ssh://[user@]host[:port][/path/to/python]. May be repeated: equal devices share the"
+    " table.",
 )
 
 MODEL = argument("MODEL", f"{MODEL_FORMS}, or a folder that export or train wrote.", models)
@@ -58,8 +60,9 @@ PRECISION_OR_AUTO = choice(
 )
 THREADS = value("N", "Threads that the runtime may use.", show_default="the target's own")
 DATA = value("D", "Folder with train/ and val/, FILE.npz, FILE.py:FUNCTION or demo.")
-MEAN = value("M,M,M", "A channel's mean, of pixels in [0, 1].")
-STD = value("S,S,S", "A channel's deviation, of pixels in [0, 1].")
+MEAN = value("M,M,M", "Mean per channel, of pixels scaled to [0, 1].")
+STD = value("S,S,S", "Standard deviation per channel, of pixels scaled to [0, 1].")
+NO_MIRROR = flag("--no-mirror", "Never mirror training images: for text, signs, left and right.")
 RESUME = flag("--resume", "Pick up an interrupted run.")
 
 
@@ -104,8 +107,10 @@ def autos(options: Common, from_file: Set[str]) -> set[str]:
 
 
 def brought(options: Common, from_file: Set[str]) -> set[str]:
-    """Return the file's `weights` where MODEL brings its own: the demo, and a folder that export or train wrote."""
+    """Return of the file what MODEL brings itself: weights, and of the demo that was typed all else of a network."""
     model = getattr(options, "model", None)
+    if model == "demo" and "model" not in from_file:
+        return {"weights", "data", "mean", "std", "no_mirror", "input", "submodule"} & from_file
     return {"weights"} & from_file if model and (model == "demo" or Path(model).is_dir()) else set()
 
 
@@ -128,10 +133,12 @@ class NetworkOptions(Common):
     precision: Annotated[str | None, PRECISION] = None
     threads: Annotated[int | None, THREADS] = None
     device: Annotated[list[str], DEVICES] = field(default_factory=lambda: ["local"])
-    lock: Annotated[list[str], value("PATTERN", "Module names never narrowed. May be repeated.")] = field(
-        default_factory=list
-    )
-    allow_inexact: Annotated[bool, flag("--allow-inexact", "Also cut what a norm or a softmax spans.")] = False
+    lock: Annotated[
+        list[str], value("PATTERN", "Never narrow modules whose name matches, such as 'layer1.*'. May be repeated.")
+    ] = field(default_factory=list)
+    allow_inexact: Annotated[
+        bool, flag("--allow-inexact", "Also cut channels that are normalised together (LayerNorm, softmax).")
+    ] = False
     align: Annotated[int | None, value("N", "Widths are multiples of N.", show_default="the target's own")] = None
 
     def job(self) -> Job:

@@ -25,7 +25,8 @@ class LadderOptions(PlanOptions):
 def plan(options: LadderOptions) -> int:
     """Choose the widths for one latency, or several.
 
-    Several are separated by commas: --latency 10ms,8ms,60%. Nothing is trained or written.
+    Several are separated by commas: --latency 10ms,8ms,60%. Measures what the latency table lacks;
+    trains nothing, and writes no bundle.
     """
     budgets = parse_latencies(options.latency_text())
     job = options.job().checked()

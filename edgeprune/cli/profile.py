@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Self
 
 import typer
 
-from edgeprune.cli.options import NetworkOptions, autos, brought, flag, value, without
+from edgeprune.cli.options import Common, NetworkOptions, autos, brought, default_of, flag, value, without
 from edgeprune.cli.output import finish, running
 from edgeprune.errors import InputError
 from edgeprune.targets.target import find_target
+
+_FOR_SHARING = {*(item.name for item in fields(Common)), "target"}
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,19 @@ class ProfileOptions(NetworkOptions):
         """Return these options without a file's `explain` where no table is shown, and its `precision = "auto"`, and
         weights that MODEL has of its own.
         """
-        shown = not (self.check or self.export_to is not None or self.import_from is not None)
         left = autos(self, from_file) | brought(self, from_file)
-        return without(self, left | (set() if shown else from_file & {"explain"}))
+        if self.check or self.shares():
+            left |= from_file & {"explain"}
+        return without(self, left | (from_file & set(self.unused_by_sharing()) if self.shares() else set()))
+
+    def shares(self) -> bool:
+        """Whether tables are only passed on: `--export` or `--import`."""
+        return self.export_to is not None or self.import_from is not None
+
+    def unused_by_sharing(self) -> list[str]:
+        """Return the fields that were given and say nothing where tables are only passed on."""
+        asked = {item.name: item for item in fields(NetworkOptions) if item.name not in _FOR_SHARING}
+        return [name for name, item in asked.items() if getattr(self, name) != default_of(item)]
 
 
 def profile(options: ProfileOptions) -> int:
@@ -47,9 +59,9 @@ def profile(options: ProfileOptions) -> int:
     """
     if sum((options.check, options.export_to is not None, options.import_from is not None)) > 1:
         raise InputError("--check, --export and --import do one thing each", remedy="give one of them")
-    if options.explain and (options.check or options.export_to is not None or options.import_from is not None):
+    if options.explain and (options.check or options.shares()):
         raise InputError("--explain shows a table that is measured", remedy="leave out --check, --export and --import")
-    if options.export_to is not None or options.import_from is not None:
+    if options.shares():
         return _share(options)
     job = options.job().checked()
     with running(options) as progress:
@@ -63,6 +75,12 @@ def profile(options: ProfileOptions) -> int:
 
 
 def _share(options: ProfileOptions) -> int:
+    if unused := options.unused_by_sharing():
+        given = "MODEL" if unused[0] == "model" else f"--{unused[0].replace('_', '-')}"
+        raise InputError(
+            f"{given} was given, and --export and --import pass on all tables, or those of a --target",
+            remedy="leave it out",
+        )
     folder = options.export_to or options.import_from
     assert folder is not None
     if options.target is not None:

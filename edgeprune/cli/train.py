@@ -15,6 +15,7 @@ from edgeprune.cli.options import (
     INPUT,
     MEAN,
     MODEL,
+    NO_MIRROR,
     RESUME,
     SEED,
     STD,
@@ -51,7 +52,11 @@ class TrainOptions(Common):
     input: Annotated[str | None, INPUT] = None
     mean: Annotated[str | None, MEAN] = None
     std: Annotated[str | None, STD] = None
-    batch_size: Annotated[int, value("N", "Images a step, of all processes together.")] = 64
+    no_mirror: Annotated[bool, NO_MIRROR] = False
+    batch_size: Annotated[
+        int | None,
+        value("N", "Images per step, of all processes together.", show_default="64, or as loaders make them"),
+    ] = None
     learning_rate: Annotated[
         float | None, value("R", "Peak learning rate.", show_default="0.1 from scratch, 0.01 from trained weights")
     ] = None
@@ -101,6 +106,7 @@ class TrainOptions(Common):
             input_shape=None if self.input is None else parse_shape(self.input),
             mean=None if self.mean is None else parse_floats(self.mean),
             std=None if self.std is None else parse_floats(self.std),
+            no_mirror=self.no_mirror,
             start=self.start,
             epochs=self.epochs,
             batch_size=self.batch_size,

@@ -174,7 +174,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         leaves = tree_leaves(outputs)
         for leaf in leaves:
             if not isinstance(leaf, (Tensor, *_PLAIN)):
-                raise TypeError(f"it returns a {type(leaf).__name__}, which is no tensor, list or dict of tensors")
+                raise TypeError(f"it returns a {type(leaf).__name__}, which is not a tensor, list or dict of tensors")
         self.graph.output([self._node(leaf) for leaf in leaves if isinstance(leaf, Tensor)])
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

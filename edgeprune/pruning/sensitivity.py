@@ -65,6 +65,7 @@ def measured_losses(
     images = torch.cat([batch for batch, _ in batches])
     effort = _affordable(model, graph, sum(len(_marks(group)) for group in groups), len(images) // 2)
     if effort is None:
+        progress.say("what cuts cost is not measured: that would take too long on a network of this size; scores tell")
         return {}
     count, reach = effort
     fitted, judged = images[:count], images[count : 2 * count]

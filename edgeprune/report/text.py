@@ -194,14 +194,15 @@ def _train(document: Document, verbose: bool) -> Lines:
         yield Text(f"Channels above a fiftieth of the largest importance: {format_percent(document['left'])}")
     if document["method"] in ("rni", "slimming") and document["left"] > _TOLD_APART:
         yield Text(
-            "The training has not told channels apart: next to none has receded. Try more --epochs, or --strength.",
+            "The training has not told channels apart: hardly any channel's importance has dropped. Try more --epochs,"
+            " or --strength.",
             style="yellow",
         )
     yield Text(f"Checkpoint: {document['checkpoint']}")
 
 
 def _doctor(document: Document, verbose: bool) -> Lines:
-    table = Table("what", "found", "what would mend it", box=SIMPLE_HEAD)
+    table = Table("what", "found", "how to fix it", box=SIMPLE_HEAD)
     for finding in document["findings"]:
         remedy = Text(finding["remedy"] or "", style="yellow")
         table.add_row(Text(finding["what"]), Text(str(finding["value"])), remedy)

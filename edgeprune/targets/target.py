@@ -71,7 +71,7 @@ class Target:
         try:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise InputError(f"profile {name}.toml is not TOML: {error}", remedy="mend the file") from None
+            raise InputError(f"profile {name}.toml is not TOML: {error}", remedy="fix the file") from None
         known = [field.name for field in fields(cls) if field.name != "name"]
         for key in data:
             if key not in known:
@@ -89,7 +89,7 @@ class Target:
             kind = _TYPES.get(key, str)
             if not _is(value, kind):
                 raise InputError(
-                    f"profile {name}.toml: {key} = {value!r} is not {_IN_WORDS[kind]}", remedy="mend the file"
+                    f"profile {name}.toml: {key} = {value!r} is not {_IN_WORDS[kind]}", remedy="fix the file"
                 )
         return cls(name=name, **values)
 

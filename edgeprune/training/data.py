@@ -76,13 +76,15 @@ def load_data(
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    mirror: bool = True,
     input_shape: Sequence[int],
     seed: int = 0,
 ) -> Data:
     """Open a source of images (see the table above) for a network whose input is `input_shape` (1, C, H, W).
 
     `mean` and `std` are in units of pixel / 255, one number a channel; nothing is assumed where they are not given,
-    but for `demo`, which brings its own. `seed` is for sources that draw at random while they are opened.
+    but for `demo`, which brings its own. `mirror` lets training images be mirrored at random, but for `demo`'s. `seed`
+    is for sources that draw at random while they are opened.
 
     Raises:
         InputError: the source does not exist or does not fit what is expected of it or the network's input.
@@ -94,11 +96,11 @@ def load_data(
         given = mean is not None or std is not None
         data: Data = _digits(normalisation if given else DIGITS_NORMALISATION, input_shape)
     elif is_function_name(text):
-        data = open_loaders(text, normalisation, input_shape, seed)
+        data = open_loaders(text, normalisation, input_shape, seed, mirror=mirror)
     elif Path(text).is_dir():
-        data = ImageFolders(Path(text), input_shape, normalisation)
+        data = ImageFolders(Path(text), input_shape, normalisation, mirror=mirror)
     elif Path(text).is_file():
-        data = _read_npz(Path(text), normalisation, input_shape)
+        data = _read_npz(Path(text), normalisation, input_shape, mirror=mirror)
     else:
         raise InputError(f"data {text!r} does not exist", remedy="give demo, FILE.npz, a folder or FILE.py:FUNCTION")
     return data
@@ -119,7 +121,7 @@ def image_shape(source: str) -> tuple[int, ...] | None:
     return (1, shape[3], *shape[1:3]) if len(shape) == 4 else None
 
 
-def _read_npz(path: Path, normalisation: Normalisation, input_shape: Sequence[int]) -> ImageArrays:
+def _read_npz(path: Path, normalisation: Normalisation, input_shape: Sequence[int], *, mirror: bool) -> ImageArrays:
     try:
         found = np.load(path, allow_pickle=False)
         listed = found.files if isinstance(found, np.lib.npyio.NpzFile) else []
@@ -142,7 +144,7 @@ def _read_npz(path: Path, normalisation: Normalisation, input_shape: Sequence[in
         **_tensors(arrays),
         classes=int(max(arrays["y_train"].max(), arrays["y_val"].max())) + 1,
         normalisation=normalisation.checked(channels),
-        augmentation=Augmentation(shift=min(height, width) // 8, mirror=True),
+        augmentation=Augmentation(shift=min(height, width) // 8, mirror=mirror),
         digest=digest,
     )
 

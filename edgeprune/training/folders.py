@@ -28,7 +28,9 @@ class ImageFolders:
         InputError: train/ or val/ is missing or empty, or their classes differ.
     """
 
-    def __init__(self, folder: Path, input_shape: Sequence[int], normalisation: Normalisation) -> None:
+    def __init__(
+        self, folder: Path, input_shape: Sequence[int], normalisation: Normalisation, *, mirror: bool = True
+    ) -> None:
         from torchvision import transforms  # only this source needs it, and it takes a second to import
 
         if len(input_shape) != 4 or input_shape[1] not in (1, 3):
@@ -42,7 +44,8 @@ class ImageFolders:
         pixels = [transforms.Lambda(_Convert(mode)), transforms.PILToTensor()]
         larger = [round(side / 0.875) for side in size]
         centred = [transforms.Resize(max(larger)), transforms.CenterCrop(size), *pixels]
-        varied = [transforms.RandomResizedCrop(size, scale=(0.25, 1.0)), transforms.RandomHorizontalFlip(), *pixels]
+        flip = transforms.RandomHorizontalFlip(0.5 if mirror else 0.0)
+        varied = [transforms.RandomResizedCrop(size, scale=(0.25, 1.0)), flip, *pixels]
         self._train = _open_folder(folder / "train", transforms.Compose(centred))
         self._varied = _open_folder(folder / "train", transforms.Compose(varied))
         self._val = _open_folder(folder / "val", transforms.Compose(centred))
@@ -59,7 +62,7 @@ class ImageFolders:
         self.description = (
             f"{folder}: {self.train_size} training and {self.val_size} validation images read as "
             f"{channels}x{size[0]}x{size[1]}, {self.classes} classes; {self._normalisation}; "
-            "for training cropped and mirrored at random"
+            f"for training cropped at random, {'mirrored at random' if mirror else 'never mirrored'}"
         )
 
     def train_steps(self, batch_size: int) -> int:

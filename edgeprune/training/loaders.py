@@ -1,9 +1,9 @@
-"""Images from the user's own code: a function that returns two loaders."""
+"""Images from the user's own code: two loaders, or a function that returns them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,16 @@ class Loaders:
     (seed, epoch), because the training loop seeds that generator at the start of each epoch.
 
     What they raise while they are read becomes an `InputError`, which names the line of the user's file.
+
+    Attributes:
+        name: FILE.py:FUNCTION, or what to call them.
+        train: yields training batches, in an order of its own.
+        val: yields validation batches.
+        classes: that the labels tell apart.
+        train_size: images in `train`.
+        val_size: images in `val`.
+        batch_size: images in the first training batch.
+        digest: of the code, the sizes, all validation labels and the first validation batch.
     """
 
     name: str
@@ -33,6 +43,7 @@ class Loaders:
     classes: int
     train_size: int
     val_size: int
+    batch_size: int
     digest: str
 
     @property
@@ -65,7 +76,9 @@ class Loaders:
         return batches
 
 
-def open_loaders(text: str, normalisation: Normalisation, input_shape: Sequence[int], seed: int) -> Loaders:
+def open_loaders(
+    text: str, normalisation: Normalisation, input_shape: Sequence[int], seed: int, *, mirror: bool = True
+) -> Loaders:
     """Call FILE.py:FUNCTION, and look at what it returns, for a network whose input is `input_shape` (1, C, H, W).
 
     Raises:
@@ -77,32 +90,63 @@ def open_loaders(text: str, normalisation: Normalisation, input_shape: Sequence[
             f"mean or std is given, and {text} returns images that are numbers already",
             remedy="leave out --mean and --std, and normalise in the function",
         )
+    if not mirror:
+        raise InputError(
+            f"--no-mirror was given, and {text} varies its images by itself", remedy="leave it out, and see to it there"
+        )
+    code = Path(text.rpartition(":")[0]).read_bytes()
+    return paired(text, lambda: call_function(text), input_shape, seed, code=code)
+
+
+def paired(name: str, made: Callable[[], Any], input_shape: Sequence[int], seed: int, *, code: bytes = b"") -> Loaders:
+    """Look at two loaders, for a network whose input is `input_shape` (1, C, H, W).
+
+    Args:
+        name: what to call them.
+        made: returns them.
+        input_shape: of the network.
+        seed: of what is drawn while they are made and looked at.
+        code: of the file that they are from.
+
+    Raises:
+        InputError: not two loaders of labelled float images of that shape, or they raise something.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        found = call_function(text)
+        found = made()
         if not isinstance(found, tuple | list) or len(found) != 2:
             raise InputError(
-                f"{text} returned {type(found).__name__}, not two loaders", remedy="return (training, validation)"
+                f"{name} returned {type(found).__name__}, not two loaders", remedy="return (training, validation)"
             )
         for loader in found:
             if not _is_sized(loader):
                 raise InputError(
-                    f"{text} returned a {type(loader).__name__}, which has no length or cannot be iterated over",
+                    f"{name} returned a {type(loader).__name__}, which has no length or cannot be iterated over",
                     remedy="return two DataLoaders over datasets of known size, or two lists of batches",
                 )
         train, val = found
-        batch = _checked_batch(text, next(_read(text, train), None), input_shape)
+        batch = _checked_batch(name, next(_read(name, train), None), input_shape)
         # All of it is read once, here: sizes and classes are then known, and a bad batch shows before anything is cut.
-        checked = [_checked_batch(text, one, input_shape)[1] for one in _read(text, val)]
-        labels = torch.cat(checked or [_checked_batch(text, None, input_shape)[1]])
+        first: torch.Tensor | None = None
+        labels = []
+        for one in _read(name, val):
+            images, numbers = _checked_batch(name, one, input_shape)
+            first = images if first is None else first
+            labels.append(numbers)
+    if first is None:
+        raise _without_a_batch(name)
+    train_size, known = _size(train, len(batch[1])), torch.cat(labels)
+    digest = hashlib.sha256(code + f"{train_size} {known.tolist()}".encode())
+    digest.update(first.contiguous().numpy().tobytes())
     return Loaders(
-        name=text,
+        name=name,
         train=train,
         val=val,
-        classes=int(max(labels.max(), batch[1].max())) + 1,
-        train_size=_size(train, len(batch[1])),
-        val_size=len(labels),
-        digest=hashlib.sha256(Path(text.rpartition(":")[0]).read_bytes()).hexdigest(),
+        classes=int(max(known.max(), batch[1].max())) + 1,
+        train_size=train_size,
+        val_size=len(known),
+        batch_size=len(batch[1]),
+        digest=digest.hexdigest(),
     )
 
 
@@ -117,8 +161,12 @@ def _read(text: str, loader: Any) -> Iterator[Any]:
     except Exception as error:
         raise InputError(
             f"{told(Path(text.rpartition(':')[0]), error)}, while batches of {text} were read",
-            remedy="mend the loader, or what it reads",
+            remedy="fix the loader, or what it reads",
         ) from error
+
+
+def _without_a_batch(text: str) -> InputError:
+    return InputError(f"{text} returned a loader without a batch", remedy="return two loaders that hold images")
 
 
 def _is_sized(loader: Any) -> bool:
@@ -141,7 +189,7 @@ def _checked_batch(text: str, batch: Any, input_shape: Sequence[int]) -> Batch:
         InputError: it is something else.
     """
     if batch is None:
-        raise InputError(f"{text} returned a loader without a batch", remedy="return two loaders that hold images")
+        raise _without_a_batch(text)
     if (
         not isinstance(batch, tuple | list)
         or len(batch) != 2

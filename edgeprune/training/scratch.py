@@ -13,13 +13,23 @@ from edgeprune.errors import InputError
 
 def was_trained(model: nn.Module) -> bool:
     """Whether a BatchNorm of `model` has other statistics than those that it is made with."""
-    norms = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
-    return any(
-        one.running_mean is not None
-        and one.running_var is not None
-        and (bool(one.running_mean.any()) or bool((one.running_var != 1).any()))
-        for one in norms
-    )
+    return any(_has_seen_data(one) for one in _norms(model))
+
+
+def was_never_trained(model: nn.Module) -> bool:
+    """Whether `model` has BatchNorms, and all have the statistics that they are made with."""
+    norms = _norms(model)
+    return bool(norms) and not any(_has_seen_data(one) for one in norms)
+
+
+def _norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    found = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+    return [one for one in found if one.running_mean is not None and one.running_var is not None]
+
+
+def _has_seen_data(norm: nn.modules.batchnorm._BatchNorm) -> bool:
+    mean, variance = norm.running_mean, norm.running_var
+    return mean is not None and variance is not None and (bool(mean.any()) or bool((variance != 1).any()))
 
 
 def drawn_anew(model: nn.Module, seed: int) -> nn.Module:

@@ -85,7 +85,9 @@ def recheck(
     if images is not None:
         accuracy = engine_accuracy(bench, model, val_arrays(images), images=images.val_size, progress=progress)
     fingerprint = dict(bench.fingerprint().to_json())
-    verdict = _judged(manifest, measured, numerics, fingerprint, accuracy, unjudged, allow_unverified)
+    verdict = _judged(
+        manifest, measured, numerics, fingerprint, accuracy, unjudged, allow_unverified, device=bench.device.name
+    )
     return Recheck(measured, fingerprint, numerics, accuracy, verdict, {"built_from": "model.onnx"})
 
 
@@ -152,6 +154,7 @@ def _judged(
     accuracy: float | None,
     unjudged: str,
     allow_unverified: bool,
+    device: str = "local",
 ) -> Verdict:
     """Return what the numbers of a check mean for what the bundle promises, which is of the export's device."""
     before, max_drop = manifest["result"], manifest["job"].get("max_drop")
@@ -174,6 +177,7 @@ def _judged(
         allow_unverified=allow_unverified,
         elsewhere="; ".join(said for name, said in changes.items() if name not in _UPDATED),
         unjudged=unjudged,
+        device=device,
     )
     updated = "; ".join(said for name, said in changes.items() if name in _UPDATED)
     if updated:

@@ -23,6 +23,11 @@ _REMEDY = {
 
 _AGAIN = "edgeprune verify BUNDLE"
 
+_UNTRAINED = (
+    "the network's weights are those that it was made with, never trained: the latency is true, the choice of channels"
+    " and the accuracy say nothing; give trained ones, as with --weights FILE"
+)
+
 _UNVERIFIED = (MissingError.exit_code, TableError.exit_code)
 """Exit codes of what could not be verified: something was not there, or the device was busy or another one."""
 
@@ -57,6 +62,8 @@ def judge(
     float_accuracy: float | None = None,
     elsewhere: str = "",
     unjudged: str = "",
+    device: str = "local",
+    untrained: bool = False,
 ) -> Verdict:
     """Return the verdict; the first of numerics, latency and accuracy that fails gives the exit code.
 
@@ -75,8 +82,11 @@ def judge(
         float_accuracy: of the network that an int8 engine was made from; None where it is not known.
         elsewhere: in what the device is another one than that of the budget; empty where it is that one.
         unjudged: why the engine's accuracy is not known though the dense network's is; empty where it is known.
+        device: where to measure again.
+        untrained: the network's weights were random.
     """
-    status, reason, code = _latency(budget_ms, measured_ms, trusted, distrust)
+    again = _AGAIN if device == "local" else f"{_AGAIN} --device {device}"
+    status, reason, code = _latency(budget_ms, measured_ms, trusted, distrust, again)
     found = [*_differences(numerics, precision), (reason, code)]
     if elsewhere:
         said = f"the device, or its state, is not that of the export: {elsewhere}; only that one verifies the budget"
@@ -85,18 +95,22 @@ def judge(
     if precision == "int8" and float_accuracy is not None and engine_accuracy is not None:
         found += _quantization(float_accuracy - engine_accuracy)
     found += _accuracy(dense_accuracy, engine_accuracy, max_drop, unjudged)
+    if untrained:
+        found.append((_UNTRAINED, 0))
     codes = [code for _, code in found if code and not (allow_unverified and code in _UNVERIFIED)]
     return Verdict(status, codes[0] if codes else 0, tuple(reason for reason, _ in found if reason))
 
 
-def _latency(budget_ms: float, measured_ms: float | None, trusted: bool, distrust: str) -> Tuple[str, str, int]:
+def _latency(
+    budget_ms: float, measured_ms: float | None, trusted: bool, distrust: str, again: str
+) -> Tuple[str, str, int]:
     """Return the status, with the reason and the exit code where it is not `met`."""
     if measured_ms is None:
-        said = f"PREDICTED, NOT VERIFIED: {distrust or 'nothing was measured'}; measure it later with: {_AGAIN}"
+        said = f"PREDICTED, NOT VERIFIED: {distrust or 'nothing was measured'}; measure it later with: {again}"
         return "unverified", said, MissingError.exit_code
     if not trusted:
         said = f"{format_ms(measured_ms)} was measured and is not to be trusted: {distrust or 'the device was busy'}"
-        return "unverified", f"{said}; measure it again with: {_AGAIN}", TableError.exit_code
+        return "unverified", f"{said}; measure it again with: {again}", TableError.exit_code
     if measured_ms > budget_ms:
         said = (
             f"measured {format_ms(measured_ms)} is over the budget of {format_ms(budget_ms)}; allow more time, or"

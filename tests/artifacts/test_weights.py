@@ -123,7 +123,7 @@ def test_files_that_hold_something_else(tmp_path: Path, name: str, content: byte
     [
         ([torch.zeros(1)], "holds a list"),
         ({}, "it is empty"),
-        ({"weight": torch.zeros(1), "epoch": 3}, "epoch is no tensor"),
+        ({"weight": torch.zeros(1), "epoch": 3}, "epoch is not a tensor"),
     ],
 )
 def test_things_that_are_no_state_dict(tmp_path: Path, content: Any, told: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune.artifacts.workspace import Workspace
+from edgeprune.artifacts.workspace import Workspace, reserved
 from edgeprune.errors import BudgetError, InputError, MissingError
 
 JOB = {"model": "demo", "lock": ["fc"], "seed": 0}
@@ -46,8 +46,28 @@ def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
 
 def test_another_job_cannot_resume(tmp_path: Path) -> None:
     Workspace(tmp_path / "out", JOB)
-    with pytest.raises(InputError, match="started with seed=0, not 1"):
+    with pytest.raises(InputError, match="started with --seed 0, not 1"):
         Workspace(tmp_path / "out", {**JOB, "seed": 1}, resume=True)
+
+
+def test_what_is_known_by_its_hash_alone_is_named_in_words(tmp_path: Path) -> None:
+    Workspace(tmp_path / "out", {**JOB, "model_digest": "9f3"}).once("step", dict)
+    changed = {**JOB, "model_digest": "07a"}
+    with pytest.raises(InputError, match="the network or its weights are not those that the run") as raised:
+        Workspace(tmp_path / "out", changed, resume=True)
+    assert raised.value.remedy == "give it what it was started with, or start again with --force"
+    assert Workspace(tmp_path / "out", changed, force=True).once("step", lambda: {"n": 2}) == {"n": 2}
+
+
+def test_a_folder_is_written_by_one_run_at_a_time(tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "out"
+    with reserved(out), reserved(tmp_path / "runs" / "other"):
+        with pytest.raises(InputError, match=r"another run is writing .*/runs/out"), reserved(out):
+            raise AssertionError("two runs were let in")
+        Workspace(out, JOB).discard()
+    assert list(tmp_path.iterdir()) == []
+    with reserved(out):
+        pass  # it is free again
 
 
 def test_the_bundle_appears_complete_and_the_rest_goes(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ axes = st.builds(Axis, st.integers(0, 3), st.dictionaries(st.sampled_from("abc")
 def at(programme: Programme, widths: tuple[int, ...]) -> np.ndarray:
     """Return the variables when the groups keep `widths`: the constraints leave no choice but these."""
     lower, upper = np.zeros(programme.count), programme.upper.copy()
-    for (name, choices), width in zip(WIDTHS.items(), widths, strict=True):
+    for (name, choices), width in zip(programme.groups.items(), widths, strict=True):
         lower[programme.chosen(name)] = upper[programme.chosen(name)] = choices == width
     right = np.array([right for _, right in programme.equal])
     rows = [LinearConstraint(programme.matrix([row for row, _ in programme.equal]), right, right)]
@@ -53,6 +53,13 @@ def test_a_product_of_three_is_never_too_small(dimensions: list[Axis]) -> None:
     for widths in itertools.product(*WIDTHS.values()):
         sizes = [axis.width(dict(zip(WIDTHS, widths, strict=True))) for axis in dimensions]
         assert amount.of(at(programme, widths)) >= math.prod(sizes) - 1e-6
+
+
+def test_half_channels_flow_in_whole() -> None:
+    """Half of a's channels and each of b's: between the 1.5 and the 6.5 that may come in lie 5, not 4."""
+    programme = Programme({"a": np.array([3, 9]), "b": np.array([0, 2]), "c": np.array([1, 2])})
+    flow = programme.inflow(Axis(0, {"a": 0.5, "b": 1.0}), "c")
+    assert at(programme, (9, 2, 2))[flow].tolist() == pytest.approx([0.0, 5.0])
 
 
 def test_two_groups_share_one_block_of_variables() -> None:

@@ -79,7 +79,7 @@ def test_a_file_s_option_that_a_verb_has_no_use_for_is_left_out(
         (None, "None", None, None),
     ]
     assert run(["train", "--latency", "50%"]) == 2
-    assert "--latency was given, which rni does not have" in capsys.readouterr().err
+    assert "--latency was given, which does not apply to rni" in capsys.readouterr().err
     assert run(["train", "--show-config", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["options"]
     assert shown["latency"] == {"value": None, "origin": "default"}
@@ -88,10 +88,14 @@ def test_a_file_s_option_that_a_verb_has_no_use_for_is_left_out(
 
 def test_a_network_with_weights_of_its_own_does_without_the_file_s(pipeline: FakePipeline, tmp_path: Path) -> None:
     (tmp_path / "weights.pt").touch()
-    (tmp_path / "edgeprune.toml").write_text('weights = "weights.pt"\ntarget = "openvino"\nlatency = "60%"\n')
+    (tmp_path / "images.npz").touch()
+    (tmp_path / "edgeprune.toml").write_text(
+        'weights = "weights.pt"\ndata = "images.npz"\ntarget = "openvino"\nlatency = "60%"\n'
+    )
     assert run(["export", "demo"]) == 0
     assert run(["export", "torchvision:resnet18"]) == 0
-    assert [arguments[0].weights for _, arguments in pipeline.calls] == [None, Path("weights.pt")]
+    jobs = [arguments[0] for _, arguments in pipeline.calls]
+    assert [(job.weights, job.data) for job in jobs] == [(None, None), (Path("weights.pt"), "images.npz")]
 
 
 def test_a_bundle_s_folder_is_not_where_a_page_or_another_bundle_goes(
@@ -139,7 +143,7 @@ def test_a_key_counts_for_every_verb_that_has_it() -> None:
     [
         ("latncy", "5ms", "did you mean 'latency'"),
         ("max_drop", 1, "did you mean 'max-drop'"),
-        ("show-config", True, "no option"),
+        ("show-config", True, "not an option"),
         ("force", "yes", "true or false"),
         ("threads", True, "no value"),
         ("threads", {"a": 1}, "no value"),

@@ -13,6 +13,12 @@ def test_a_disk_that_refuses_is_no_bug(code: int) -> None:
     assert (error.exit_code, error.message) == (2, "runs/x/model.onnx: refused")
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 4 PB")])
+def test_too_little_memory_is_no_bug(error: Exception) -> None:
+    found = foreseen(error, ["export"])
+    assert (found.exit_code, found.message.partition(":")[0]) == (2, "the memory is not enough")
+
+
 def test_other_errors_of_the_system_are_bugs() -> None:
     assert foreseen(OSError(errno.EIO, "broken"), []).exit_code == 1
 

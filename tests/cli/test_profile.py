@@ -101,6 +101,8 @@ def test_tables_are_shared_without_a_model_or_a_device(
         (["--import", "none"], "none is not a folder"),
         (["--export", "a", "--check"], "do one thing each"),
         (["--export", "a", "--target", "openvin"], "did you mean 'openvino'"),
+        (["--export", "a", "--target", "openvino", "--precision", "int8"], "--precision was given, and --export and"),
+        (["net.py:make", "--import", "a"], "MODEL was given, and --export and --import pass on all tables"),
     ],
 )
 def test_what_cannot_be_shared_is_said(

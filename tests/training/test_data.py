@@ -9,6 +9,7 @@ import torch
 from edgeprune.errors import InputError, MissingError
 from edgeprune.training.data import load_data
 from edgeprune.training.images import Share
+from edgeprune.training.loaders import paired
 
 SHAPE = (1, 3, 8, 8)
 
@@ -212,6 +213,19 @@ def test_loaders_of_the_users_own(loaders: Path) -> None:
     assert all(torch.equal(one[0], other[0]) for one, other in zip(first, again, strict=True))
 
 
+def test_other_images_behind_the_same_code_are_other_data(loaders: Path) -> None:
+    one, same = (load_data(f"{loaders}:good", input_shape=(1, 1, 1, 1)).digest for _ in range(2))
+    assert one == same
+    x, y = torch.zeros(2, 1, 1, 1), torch.tensor([0, 1])
+
+    def digest(train: Any, val: Any) -> str:
+        return paired("data", lambda: (train, val), (1, 1, 1, 1), seed=0).digest
+
+    assert digest([(x, y)], [(x, y)]) == digest([(x, y)], [(x, y)])
+    others = [digest([(x, y)], [(x + 1, y)]), digest([(x, y)], [(x, 1 - y)]), digest([(x, y)] * 2, [(x, y)])]
+    assert len({digest([(x, y)], [(x, y)]), *others}) == 4
+
+
 def test_a_share_of_one_image_is_left_out(loaders: Path) -> None:
     """Of it a BatchNorm has no statistics: batches of 4, 4 and 2 for two processes."""
     data = load_data(f"{loaders}:good", input_shape=(1, 1, 1, 1))
@@ -244,6 +258,22 @@ def test_a_loader_that_fails_later_is_told_as_well(loaders: Path) -> None:
     for read in (lambda: data.calibration(5, seed=0), lambda: list(data.train_batches(4, 0, 0))):
         with pytest.raises(InputError, match=r"own\.py:\d+ raised OSError: the disk is gone, while batches of .*later"):
             read()
+
+
+def test_mirroring_may_be_left_out(tmp_path: Path, loaders: Path) -> None:
+    """Images whose left half is black: without mirroring, and but for the shift by 1 pixel, it stays so."""
+    pixels = np.zeros((64, 8, 8, 3), np.uint8)
+    pixels[:, :, 4:] = 255
+    path = saved(tmp_path, x_train=pixels, y_train=np.zeros(64, np.int64), x_val=pixels, y_val=np.zeros(64, np.int64))
+    left = {}
+    for mirror in (True, False):
+        data = load_data(path, mirror=mirror, input_shape=(1, 3, 8, 8))
+        assert ("never mirrored" in data.description) != mirror
+        ((images, _),) = data.train_batches(64, 0, 0)
+        left[mirror] = float(images[:, :, :, :3].max())
+    assert left == {True: 1.0, False: 0.0}
+    with pytest.raises(InputError, match=r"--no-mirror was given, and .* varies its images by itself"):
+        load_data(f"{loaders}:good", mirror=False, input_shape=(1, 1, 1, 1))
 
 
 def test_loaders_take_no_mean(loaders: Path) -> None:

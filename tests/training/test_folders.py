@@ -51,6 +51,18 @@ def test_an_epoch_has_every_picture_and_comes_again_the_same(folder: Path) -> No
     assert not torch.equal(torch.cat([x for x, _ in first]), torch.cat([x for x, _ in other]))
 
 
+def test_pictures_are_mirrored_unless_that_is_left_out(folder: Path) -> None:
+    """They become brighter from left to right, also in every crop of theirs that is not mirrored."""
+    rising = np.repeat(np.arange(0, 240, 12, dtype=np.uint8)[None, :, None], 13, 0).repeat(3, 2)
+    for path in folder.glob("train/*/*.png"):
+        Image.fromarray(rising).save(path)
+    for mirror in (True, False):
+        data = ImageFolders(folder, (1, 3, 8, 8), Normalisation(), mirror=mirror)
+        images = torch.cat([x for x, _ in data.train_batches(4, 0, 0)])
+        assert bool((images[..., 0] <= images[..., -1]).all()) != mirror
+        assert ("never mirrored" in data.description) != mirror
+
+
 def test_grey_networks_get_grey_pictures(folder: Path) -> None:
     data = ImageFolders(folder, (1, 1, 8, 8), Normalisation((0.5,), (0.5,)))
     x, _ = next(iter(data.val_batches(2)))

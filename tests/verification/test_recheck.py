@@ -12,6 +12,7 @@ import pytest
 from edgeprune.artifacts.contents import file_digest, read_manifest, write_manifest
 from edgeprune.errors import InputError
 from edgeprune.progress import SILENT
+from edgeprune.training.data import load_data
 from edgeprune.verification.recheck import Recheck, data_of, recheck
 from tests.simulated import SimulatedBench
 
@@ -102,7 +103,8 @@ def test_code_is_executed_only_where_it_is_named(
     code = tmp_path / "images.py"
     code.write_text(CODE)
     manifest["source"].update(data=f"{code}:loaders", mean=None, std=None, input="1x3x16x16")
-    manifest["job"]["data_digest"] = file_digest(code)
+    manifest["job"]["data_digest"] = load_data(f"{code}:loaders", input_shape=(1, 3, 16, 16)).digest
+    assert capsys.readouterr().out == "executed\n"
     data, unjudged = data_of(manifest)
     assert data is None
     assert unjudged.endswith(f"is executed only where it is named; add --data {code}:loaders")

@@ -76,6 +76,9 @@ FINE: dict[str, Any] = {
         ({"precision": "int8", "float_accuracy": 0.98}, "met", 6, "loses 6.0 points to its own float network"),
         ({"precision": "bf16", "float_accuracy": 0.98}, "met", 0, ""),
         ({"measured_ms": 11.0, "engine_accuracy": 0.5, "max_drop": 0.01}, "missed", 5, "over the budget"),
+        ({"untrained": True}, "met", 0, "never trained: the latency is true"),
+        ({"measured_ms": None, "device": "ssh://me@a"}, "unverified", 3, "edgeprune verify BUNDLE --device ssh://me@a"),
+        ({"trusted": False, "device": "ssh://a"}, "unverified", 8, "again with: edgeprune verify BUNDLE --device ssh"),
     ],
 )
 def test_numbers_become_a_verdict(change: dict[str, Any], status: str, code: int, said: str) -> None:
