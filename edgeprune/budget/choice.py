@@ -58,7 +58,12 @@ class Choice:
     strategy: str = "latency"
 
     def problem(
-        self, table: NetworkTable, within: Range = OPEN, *, without: Mapping[str, int] | None = None
+        self,
+        table: NetworkTable,
+        within: Range = OPEN,
+        *,
+        without: Mapping[str, int] | None = None,
+        by_sums: bool = True,
     ) -> Problem:
         """Return the programme over the widths worth having, at the costs in `table`.
 
@@ -66,11 +71,12 @@ class Choice:
             table: what the layers cost.
             within: bounds on the widths.
             without: group -> a width that it is not to have.
+            by_sums: as in `formulate`.
         """
         widths = self.candidates(table, within)
         for name, width in (without or {}).items():
             widths[name] = widths[name][widths[name] != width]
-        return formulate(self.graph, table, widths, self.values, self.limits)
+        return formulate(self.graph, table, widths, self.values, self.limits, by_sums=by_sums)
 
     def macs_problem(self, table: NetworkTable, within: Range = OPEN) -> Problem:
         """Return the programme over the same widths that budgets multiply-accumulates."""

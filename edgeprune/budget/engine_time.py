@@ -2,8 +2,8 @@
 
 A layer's time depends on the widths of what comes in and what goes out together (`budget/programme.py` says how that
 becomes linear), and on whether groups that are neither have been emptied: the 1x1 convolution that begins a bottleneck
-is gone when the 3x3 one after it is. After a concatenation the time is taken as affine in the channels that come in,
-for each output width.
+is gone when the 3x3 one after it is. After a concatenation it is told by the sum of the channels that come in, where
+the programme is `by_sums`; else it is taken as affine in them, for each output width.
 """
 
 from __future__ import annotations
@@ -115,10 +115,26 @@ def _gated(programme: Programme, time: Terms, layer: _Layer, gate: str, links: L
 
 def _many(programme: Programme, time: Terms, layer: _Layer) -> None:
     """Add a layer whose channels are of many groups."""
-    if len(layer.cout.parts) <= 1 and not set(layer.cout.parts) & set(layer.cin.parts):
+    out = list(layer.cout.parts)
+    into_one = len(out) <= 1 and not set(out) & set(layer.cin.parts)
+    if programme.by_sums and (into_one or layer.cin.parts == layer.cout.parts):
+        _summed(programme, time, layer, out if into_one else [])
+    elif into_one:
         _many_in(programme, time, layer)
     else:
         _linear(programme, time, layer)
+
+
+def _summed(programme: Programme, time: Terms, layer: _Layer, out: list[str]) -> None:
+    """Add a layer that many groups flow into, by their sum: and another group `out`, or none, or the same (a norm)."""
+    sizes, cells = programme.joint(layer.cin, out)
+    if out:
+        sizes, couts = sizes[:, None], _size(layer.cout, {out[0]: programme.widths[out[0]]})[None, :]
+    elif layer.cout.parts:
+        couts = sizes - layer.cin.fixed + layer.cout.fixed
+    else:
+        couts = np.asarray(layer.cout.fixed)
+    time.add(cells, np.broadcast_to(layer.table.row_us(layer.row, sizes, couts, {}), cells.shape))
 
 
 def _many_in(programme: Programme, time: Terms, layer: _Layer) -> None:

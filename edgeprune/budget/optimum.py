@@ -1,7 +1,7 @@
 """The least of a linear objective over a programme: exact, and quick because most choices are ruled out beforehand.
 
 Where the groups can be eliminated one after the other and there is one limit at most, `budget/knapsack.py` finds it.
-What many groups flow into together (concatenations), and a second limit, ask for branch and bound. The relaxation gives
+Where that takes too large tables, and for a second limit, there is branch and bound. The relaxation gives
 a lower bound, and for every choice how much more than the bound a plan with it costs at least: its excess. Plans that
 cost at most `reach` more than the bound are made of choices whose excess is within it, and only those choices are given
 to branch and bound, which takes its time from the size of the programme. If the best plan made of them is within reach,
@@ -83,7 +83,7 @@ def least(problem: Problem, objective: np.ndarray, limits: Sequence[Limit] = ())
     if problem.elimination is None or len(limits) > 1:
         return _branched(problem, objective, limits, deadline)
     found = _eliminated(problem.elimination, objective, *limits)
-    if found is None or found.gap <= GAP:
+    if found is None or found.gap <= GAP or problem.by_sums:
         return found
     try:
         other = _branched(problem, objective, limits, deadline) or found

@@ -16,7 +16,10 @@ from edgeprune.graph.channels import ChannelGraph
 from edgeprune.latency.predict import NetworkTable
 
 _LARGEST = 1_000_000
-"""Groups are eliminated where the largest table that this takes has at most so many entries."""
+"""Groups are eliminated where the largest table that this takes has at most so many entries, ..."""
+
+_TOGETHER = 10_000_000
+"""... and all tables together so many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,7 @@ class Problem:
         elimination: of its groups one after the other; None where too much hangs together for that.
         params: the number of parameters; None where nothing limits it.
         limits: what limits them, such as `--max-params` -> the most there may be.
+        by_sums: the constraints don't say all: only the elimination does.
     """
 
     widths: Mapping[str, np.ndarray]
@@ -54,6 +58,7 @@ class Problem:
     elimination: Elimination | None = None
     params: Amount | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
+    by_sums: bool = False
 
     @classmethod
     def of(cls, programme: Programme, value: np.ndarray, cost: Amount) -> Problem:
@@ -71,6 +76,7 @@ class Problem:
             owners=programme.owners,
             pairs=programme.pairs,
             elimination=_elimination(programme),
+            by_sums=programme.has_sums,
         )
 
     def widths_of(self, solution: np.ndarray) -> dict[str, int]:
@@ -87,6 +93,8 @@ def formulate(
     widths: Mapping[str, np.ndarray],
     values: Mapping[str, np.ndarray],
     limits: Mapping[str, int] | None = None,
+    *,
+    by_sums: bool = True,
 ) -> Problem:
     """Build the programme whose budget is the engine's time.
 
@@ -95,8 +103,14 @@ def formulate(
         table: what its layers cost.
         widths: group -> candidate widths, ascending; groups left out stay whole.
         values: group -> value of keeping w channels, at index w (length channels + 1).
-        limits: name of a limit -> the most parameters that it allows.
+        limits: name of a limit -> the most parameters that it allows; one more than the budget asks for constraints.
+        by_sums: what many groups flow into is told by their sums, where the tables that this takes are small enough.
     """
+    if by_sums and not limits:
+        programme = Programme(widths, by_sums=True)
+        found = _problem(programme, graph, values, time_of(programme, table), {})
+        if found.elimination is not None or not found.by_sums:
+            return found
     programme = Programme(widths)
     return _problem(programme, graph, values, time_of(programme, table), limits or {})
 
@@ -113,11 +127,9 @@ def formulate_macs(
 
 
 def _elimination(programme: Programme) -> Elimination | None:
-    factors = programme.factors()
-    if factors is None:
-        return None
-    found = Elimination({name: len(choices) for name, choices in programme.groups.items()}, factors)
-    return found if found.largest <= _LARGEST else None
+    sizes = {name: len(choices) for name, choices in programme.groups.items()}
+    found = Elimination(sizes, *programme.factors())
+    return found if found.largest <= _LARGEST and found.entries <= _TOGETHER else None
 
 
 def _problem(

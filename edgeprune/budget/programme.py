@@ -8,18 +8,22 @@ groups together needs variables of its own:
 - a third group, whose being empty takes both away: the pairs say how wide the one is while the other is there, and
   those widths, which need no branching, are paired in turn;
 - many groups in (after a concatenation): for each output width j a variable u[j], the channels that come in if j is
-  chosen, between bounds that hold only if x_b[j] is set.
+  chosen, between bounds that hold only if x_b[j] is set; so the amount is affine in what comes in;
+- or, `by_sums`, a variable for each sum of what comes in and each output width, as any amount would have it. No
+  constraint says what these are: only elimination can solve that.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from edgeprune.budget.elimination import Factor
+from edgeprune.budget.elimination import Factor, Sum
+from edgeprune.budget.sums import Sums
 from edgeprune.graph.layers import Axis
 
 ROUNDING = 1e-9
@@ -63,14 +67,31 @@ Row = tuple[np.ndarray, np.ndarray]
 """Columns and entries of one row of a constraint matrix."""
 
 
+@dataclass(frozen=True, eq=False)
+class Inflow:
+    """What comes in of many groups, for each width of another one that goes out.
+
+    Attributes:
+        flow: its columns, one for each of these widths: what comes in above the least at the chosen one, else zero.
+        name: the group that goes out.
+        parts: group that comes in -> entries for each of its channels.
+    """
+
+    flow: np.ndarray
+    name: str
+    parts: Mapping[str, float]
+
+
 class Programme:
     """Variables and the constraints that hold between them, as they are put together; a `Problem` is made of it.
 
     Args:
         groups: group -> candidate widths, ascending.
+        by_sums: what depends on many groups is told by their sums, for elimination alone.
 
     Attributes:
         groups: the same.
+        by_sums: the same.
         widths: the same, and the widths of what `gated` added.
         count: how many variables there are.
         offsets: what has widths -> its first variable.
@@ -78,8 +99,9 @@ class Programme:
         below: rows that must be <= 0.
     """
 
-    def __init__(self, groups: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, groups: Mapping[str, np.ndarray], *, by_sums: bool = False) -> None:
         self.groups = groups
+        self.by_sums = by_sums
         self.widths: dict[str, np.ndarray] = {}
         self.count = 0
         self.offsets: dict[str, int] = {}
@@ -88,10 +110,17 @@ class Programme:
         self._upper: list[np.ndarray] = []
         self._pairs: dict[tuple[str, str], np.ndarray] = {}
         self._gates: dict[str, tuple[str, str]] = {}
-        self._inflows: dict[tuple[tuple[tuple[str, float], ...], str], np.ndarray] = {}
+        self._inflows: dict[tuple[tuple[tuple[str, float], ...], str], Inflow] = {}
+        self._sums = Sums(groups)
+        self._joint: list[Factor] = []
         for name, choices in groups.items():
             self._choose(name, choices)
         self._integral = self.count
+
+    @property
+    def has_sums(self) -> bool:
+        """Whether something is told by sums, so that the constraints don't say all."""
+        return bool(self._joint)
 
     @property
     def integral(self) -> np.ndarray:
@@ -151,18 +180,22 @@ class Programme:
         ]
         return np.concatenate([np.zeros((3, 0), np.int64), *blocks], axis=1)
 
-    def factors(self) -> list[Factor] | None:
-        """Return the variables by the groups whose widths say what they are; None where inflows depend on too many."""
-        if self._inflows:
-            return None
-        one_each = [self._factor([name], self.chosen(name)) for name in self.widths]
-        return [*one_each, *(self._factor(ends, cells) for ends, cells in self._pairs.items())]
+    def factors(self) -> tuple[list[Factor], list[Sum]]:
+        """Return the variables by the groups, and sums of groups, whose widths say what they are; and these sums."""
+        factors = [self._factor([name], self.chosen(name)) for name in self.widths]
+        factors += [self._factor(ends, cells) for ends, cells in self._pairs.items()]
+        for one in sorted(self._inflows.values(), key=lambda one: len(one.parts)):
+            name, above = self._sums.of(one.parts)
+            columns, values = np.broadcast_arrays(one.flow[None, :], above[:, None])
+            factors.append(Factor((name, one.name), columns, values))
+        return [*factors, *self._joint], self._sums.made
 
     def _factor(self, ends: Sequence[str], cells: np.ndarray) -> Factor:
         """Return the variables `cells` of groups, and of what `gated` named, over the widths of groups alone."""
         names = tuple(dict.fromkeys(name for end in ends for name in self._gates.get(end, (end,))))
         grid = dict(zip(names, np.ix_(*(np.arange(len(self.widths[name])) for name in names)), strict=True))
-        return Factor(names, cells[tuple(self._number(end, grid) for end in ends)])
+        columns = cells[tuple(self._number(end, grid) for end in ends)]
+        return Factor(names, columns, np.ones(columns.shape))
 
     def _number(self, name: str, grid: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the number of the width of a group, or of what `gated` named, at those of its groups in `grid`."""
@@ -190,8 +223,26 @@ class Programme:
             columns = [flow, *(self.chosen(group) for group in above)]
             entries = [np.ones(len(flow)), *(-one for one in above.values())]
             self.equal.append(((np.concatenate(columns), np.concatenate(entries)), 0.0))
-            self._inflows[key] = flow
-        return self._inflows[key]
+            self._inflows[key] = Inflow(flow, name, cin.parts)
+        return self._inflows[key].flow
+
+    def joint(self, axis: Axis, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return variables for what depends on the size of a dimension of many groups, and on one more group at most.
+
+        Args:
+            axis: the dimension.
+            names: the other group, or none.
+
+        Returns:
+            The sizes that the dimension may have, and the columns of the variables, shape (sizes, widths of the group);
+            the one is set where it has that size, and the group that width.
+        """
+        name, above = self._sums.of(axis.parts)
+        least = sum(each * float(self.groups[group][0]) for group, each in axis.parts.items())
+        shape = (len(above), *(len(self.groups[one]) for one in names))
+        cells = self._add(math.prod(shape), 1.0).reshape(shape)
+        self._joint.append(Factor((name, *names), cells, np.ones(shape)))
+        return axis.fixed + np.rint(least + above), cells
 
     def range(self, axis: Axis) -> tuple[float, float]:
         """Return the least and the greatest size of a dimension, at least one apart."""

@@ -67,12 +67,29 @@ def test_a_programme_that_is_off_the_table_is_solved_for_what_fills_the_budget_b
         return Solution({"group": round(1e6 * budget_us)}, budget_us, budget_us, 0.0, 0.0)
 
     monkeypatch.setattr(strategies, "solve", solved)
-    choice: Any = SimpleNamespace(limits={}, problem=lambda *rest, **more: None)
+    choice: Any = SimpleNamespace(limits={}, problem=lambda *rest, **more: SimpleNamespace(by_sums=False))
     table: Any = SimpleNamespace(predict=lambda widths: SimpleNamespace(ms=off * widths["group"] / 1e9))
     found = Latency(choice, table).best(100.0)
     assert least <= found.cost_us <= 100.0
     assert found.cost_us == pytest.approx(off * found.value)
     assert len(given) == times
+
+
+def test_what_elimination_does_not_prove_is_given_to_branch_and_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    gaps = {True: 0.01, False: 0.0005}
+    solved = []
+
+    def solve(problem: Any, budget_us: float) -> Solution:
+        solved.append(problem.by_sums)
+        return Solution({"group": 1}, 1.0, budget_us, gaps[problem.by_sums], 0.0)
+
+    monkeypatch.setattr(strategies, "solve", solve)
+    choice: Any = SimpleNamespace(limits={}, problem=lambda *_, by_sums=True, **__: SimpleNamespace(by_sums=by_sums))
+    table: Any = SimpleNamespace(predict=lambda widths: SimpleNamespace(ms=0.1))
+    search = Latency(choice, table)
+    assert search.best(100.0).gap == 0.0005
+    assert search.best(100.0).gap == 0.0005
+    assert solved == [True, False, False]
 
 
 def test_uniform_keeps_the_same_share_of_every_group(table: NetworkTable, choice: Choice) -> None:
