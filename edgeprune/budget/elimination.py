@@ -70,6 +70,7 @@ class Elimination:
         sizes: group -> how many widths it may have.
         factors: what depends on which groups.
         sums: what follows from others, each after those that it is the sum of; in what follows, it is a group as well.
+        order: in which to eliminate; the one of the smallest tables if it is not given.
 
     Attributes:
         order: the groups, in the order in which they are eliminated; in the end the last table, of no group.
@@ -80,12 +81,18 @@ class Elimination:
         sums: name of a sum -> the sum.
     """
 
-    def __init__(self, sizes: Mapping[str, int], factors: Sequence[Factor], sums: Sequence[Sum] = ()) -> None:
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        factors: Sequence[Factor],
+        sums: Sequence[Sum] = (),
+        order: Sequence[str] = (),
+    ) -> None:
         self._factors = factors
         self._sizes = sizes
         self.sums = {one.name: one for one in sums}
         sizes = {**sizes, **{one.name: one.size for one in sums}, _LAST: 1}
-        scopes = _scopes(sizes, factors, self.sums)
+        scopes = _scopes(sizes, factors, self.sums, order)
         self.order = list(scopes)
         place = {name: at for at, name in enumerate(self.order)}
         self.scopes = {name: (name, *sorted(beside, key=place.__getitem__)) for name, beside in scopes.items()}
@@ -194,7 +201,7 @@ class Elimination:
         return variables
 
     def restricted(self, kept: Mapping[str, np.ndarray]) -> Elimination:
-        """Return the same over some of the widths: group -> their numbers, ascending."""
+        """Return the same, in the same order, over some of the widths: group -> their numbers, ascending."""
         kept = dict(kept)
         sums = []
         for one in self.sums.values():
@@ -205,7 +212,7 @@ class Elimination:
         for factor in self._factors:
             at = np.ix_(*(kept[name] for name in factor.names))
             factors.append(Factor(factor.names, factor.columns[at], factor.values[at]))
-        return Elimination({name: len(kept[name]) for name in self._sizes}, factors, sums)
+        return Elimination({name: len(kept[name]) for name in self._sizes}, factors, sums, self.order[:-1])
 
     def laid(self, child: str, message: np.ndarray) -> np.ndarray:
         """Return a child's message with the axes of its parent's table; those that it does not know have length 1."""
@@ -228,10 +235,12 @@ class Elimination:
         return [sizes[name] if name in names else 1 for name in self.scopes[into]]
 
 
-def _scopes(sizes: Mapping[str, int], factors: Sequence[Factor], sums: Mapping[str, Sum]) -> dict[str, set[str]]:
+def _scopes(
+    sizes: Mapping[str, int], factors: Sequence[Factor], sums: Mapping[str, Sum], order: Sequence[str]
+) -> dict[str, set[str]]:
     """Return the groups in the order of elimination, each with those beside it then; the smallest table goes first.
 
-    A sum goes before what it is the sum of, and brings these together with what is beside it.
+    A sum goes before what it is the sum of, and brings these together with what is beside it. An `order` may be given.
     """
     left: dict[str, set[str]] = {name: set() for name in sizes if name != _LAST}
     for factor in factors:
@@ -245,7 +254,8 @@ def _scopes(sizes: Mapping[str, int], factors: Sequence[Factor], sums: Mapping[s
         return math.prod(sizes[one] for one in over)
 
     while left:
-        name = min((one for one in left if not waiting[one]), key=lambda one: (entries(one), one))
+        free = (one for one in left if not waiting[one])
+        name = order[len(scopes)] if order else min(free, key=lambda one: (entries(one), one))
         scopes[name] = left.pop(name)
         together = {*scopes[name], *(sums[name].of if name in sums else ())}
         waiting -= Counter(sums[name].of if name in sums else ())

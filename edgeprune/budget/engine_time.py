@@ -115,26 +115,36 @@ def _gated(programme: Programme, time: Terms, layer: _Layer, gate: str, links: L
 
 def _many(programme: Programme, time: Terms, layer: _Layer) -> None:
     """Add a layer whose channels are of many groups."""
-    out = list(layer.cout.parts)
-    into_one = len(out) <= 1 and not set(out) & set(layer.cin.parts)
-    if programme.by_sums and (into_one or layer.cin.parts == layer.cout.parts):
-        _summed(programme, time, layer, out if into_one else [])
+    ins, outs = set(layer.cin.parts), set(layer.cout.parts)
+    into_one = len(outs) <= 1 and not outs & ins
+    if programme.by_sums and into_one:
+        _summed_in(programme, time, layer)
+    elif programme.by_sums and ins <= outs:
+        _summed_through(programme, time, layer)
     elif into_one:
         _many_in(programme, time, layer)
     else:
         _linear(programme, time, layer)
 
 
-def _summed(programme: Programme, time: Terms, layer: _Layer, out: list[str]) -> None:
-    """Add a layer that many groups flow into, by their sum: and another group `out`, or none, or the same (a norm)."""
+def _summed_in(programme: Programme, time: Terms, layer: _Layer) -> None:
+    """Add a layer that many groups flow into, by their sum."""
+    out = list(layer.cout.parts)
     sizes, cells = programme.joint(layer.cin, out)
-    if out:
-        sizes, couts = sizes[:, None], _size(layer.cout, {out[0]: programme.widths[out[0]]})[None, :]
-    elif layer.cout.parts:
-        couts = sizes - layer.cin.fixed + layer.cout.fixed
-    else:
-        couts = np.asarray(layer.cout.fixed)
-    time.add(cells, np.broadcast_to(layer.table.row_us(layer.row, sizes, couts, {}), cells.shape))
+    outs = _size(layer.cout, {name: programme.widths[name] for name in out})
+    us = layer.table.row_us(layer.row, sizes[:, None] if out else sizes, outs, {})
+    time.add(cells, np.broadcast_to(us, cells.shape))
+
+
+def _summed_through(programme: Programme, time: Terms, layer: _Layer) -> None:
+    """Add what many groups come out of, by their sum: a norm, or a concatenation.
+
+    What comes in of a concatenation is its first part: as much of that as of the whole is taken to be there.
+    """
+    (least_in, most_in), (least, most) = programme.range(layer.cin), programme.range(layer.cout)
+    sizes, cells = programme.joint(layer.cout, [])
+    ins = least_in + (sizes - least) * (most_in - least_in) / (most - least)
+    time.add(cells, layer.table.row_us(layer.row, ins, sizes, {}))
 
 
 def _many_in(programme: Programme, time: Terms, layer: _Layer) -> None:

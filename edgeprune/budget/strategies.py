@@ -149,7 +149,7 @@ class Latency:
 
     def _exact(self, found: Solution) -> Solution:
         """Return a plan with its time by the table."""
-        return replace(found, cost_us=self.table.predict(found.widths).ms * 1000)
+        return replace(found, cost_us=float(self.table.predict_ms([found.widths])[0]) * 1000)
 
 
 class _Family(ABC):

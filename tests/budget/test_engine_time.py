@@ -119,7 +119,7 @@ def test_what_flows_together_is_told_by_its_sum(tmp_path: Path) -> None:
         found = solve(problem, budget)
         within = [plan for plan, us in zip(plans, times, strict=True) if us <= budget]
         assert found.value == max(sum(values[name][width] for name, width in plan.items()) for plan in within)
-        # But for the concatenation itself, of a sum and a group: that is taken as affine.
+        # But for the concatenations: of the two parts of one, only the sum is told.
         assert found.cost_us == pytest.approx(table.predict(found.widths).ms * 1000, rel=1e-4)
 
 

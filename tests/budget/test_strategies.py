@@ -68,7 +68,7 @@ def test_a_programme_that_is_off_the_table_is_solved_for_what_fills_the_budget_b
 
     monkeypatch.setattr(strategies, "solve", solved)
     choice: Any = SimpleNamespace(limits={}, problem=lambda *rest, **more: SimpleNamespace(by_sums=False))
-    table: Any = SimpleNamespace(predict=lambda widths: SimpleNamespace(ms=off * widths["group"] / 1e9))
+    table: Any = SimpleNamespace(predict_ms=lambda plans: [off * plan["group"] / 1e9 for plan in plans])
     found = Latency(choice, table).best(100.0)
     assert least <= found.cost_us <= 100.0
     assert found.cost_us == pytest.approx(off * found.value)
@@ -85,7 +85,7 @@ def test_what_elimination_does_not_prove_is_given_to_branch_and_bound(monkeypatc
 
     monkeypatch.setattr(strategies, "solve", solve)
     choice: Any = SimpleNamespace(limits={}, problem=lambda *_, by_sums=True, **__: SimpleNamespace(by_sums=by_sums))
-    table: Any = SimpleNamespace(predict=lambda widths: SimpleNamespace(ms=0.1))
+    table: Any = SimpleNamespace(predict_ms=lambda plans: [0.1])
     search = Latency(choice, table)
     assert search.best(100.0).gap == 0.0005
     assert search.best(100.0).gap == 0.0005
