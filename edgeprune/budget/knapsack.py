@@ -37,7 +37,7 @@ _LABELS_MAX = 200_000
 _JOINED_MAX = 5_000_000
 """... of so many that are looked at."""
 
-_REACH = 1e-3
+_REACH = 2.5e-4
 """The first threshold is this share above the bound ..."""
 
 _GROWTH = 2.0
@@ -45,7 +45,8 @@ _GROWTH = 2.0
 
 _SLOW_GROWTH = 1.25
 _MANY = 3_000
-"""... or a little farther only, once there were so many partial plans."""
+_HARDLY_MORE = 1.1
+"""... or a little farther only, once there were so many partial plans, and by this factor more than the time before."""
 
 _PRICES_TRIED = 60
 _NOTHING = 1e-3
@@ -127,6 +128,7 @@ class Knapsack:
         """Return what `least` does, from the relaxation on."""
         found, threshold, reach = relaxed.places, relaxed.bound, _REACH
         bounds = _Bounds(self._elimination, self._lost, self._taken, relaxed.price, self._most)
+        labels = 0
         while gap_of(self._lost_by(found), threshold) > gap and time.perf_counter() < deadline:
             try:
                 wanted = min(relaxed.bound + reach * max(relaxed.bound, 1.0), self._lost_by(found))
@@ -135,7 +137,8 @@ class Knapsack:
                 break
             threshold = wanted
             found = min(found, frontier.best(self._most) or found, key=self._lost_by)
-            reach *= _GROWTH if frontier.labels < _MANY else _SLOW_GROWTH
+            reach *= _GROWTH if frontier.labels < max(_MANY, _HARDLY_MORE * labels) else _SLOW_GROWTH
+            labels = frontier.labels
         return Found(found, gap_of(self._lost_by(found), threshold))
 
     def _relaxed(self) -> _Relaxed | None:

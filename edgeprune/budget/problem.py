@@ -18,7 +18,7 @@ from edgeprune.latency.predict import NetworkTable
 _LARGEST = 1_000_000
 """Groups are eliminated where the largest table that this takes has at most so many entries, ..."""
 
-_TOGETHER = 10_000_000
+_TOGETHER = 3_000_000
 """... and all tables together so many."""
 
 
